@@ -1,0 +1,298 @@
+"""From records to a board: each SAE over its seeds, its numbers at equal measured L0, and the best of them at each budget.
+
+"At k" always means at a measured L0 of k: a reading within 2% of its nominal k as it stands, else between readings in log L0.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from sae_bench_htopk import frontier
+from sae_bench_htopk.contract import Missing, Reading, Selector
+from sae_bench_htopk.frontier import Better
+from sae_bench_htopk.records import Record
+
+Row: TypeAlias = Mapping[str, Any]
+EV, L0, DELTA = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta"
+SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside each other wherever variants are compared
+    EV: ("EV", "higher"),
+    DELTA: ("ΔCE", "lower"),
+    "representational_similarity.rsa": ("RSA", "higher"),
+    "representational_similarity.cka": ("CKA", "higher"),
+    "interpretability.auc_1": ("probing AUC", "higher"),
+}
+
+
+class Number(NamedTuple):
+    """One number of one SAE, a mean over its seeds."""
+
+    mean: float
+    seeds: int
+    spread: float | None  # standard deviation over seeds; None with one seed
+    half: float | None  # half the 95% interval over documents; None where it was not computed
+    how: Literal["read", "interpolated", "off"]  # off: as it was read, at an L0 that is not its nominal k
+    l0: float | None
+
+
+def value_of(row: Row | None, column: str) -> float | None:
+    """One number of a row, if row and number are there."""
+    return None if row is None or row["values"].get(column) is None else float(row["values"][column])
+
+
+@dataclass(frozen=True, eq=False)
+class Sae:
+    """One SAE over its seeds, as one variant reads it."""
+
+    variant: str
+    owner: str  # the variant that it was trained as: another one where its weights are borrowed
+    config: Mapping[str, Any]
+    latents: int
+    control: bool
+    native: Selector
+    rows: Mapping[int, Mapping[Reading, Row]]  # seed -> reading -> row
+    records: tuple[Record, ...]
+
+    @property
+    def budget(self) -> int | None:
+        """The k that it was trained at."""
+        return self.config.get("k")
+
+    def reading(self, k: int, latents: int | None = None, select: Selector | None = None) -> Reading:
+        """The reading at k by its native selector, unless another is named."""
+        return Reading(k, None if latents == self.latents else latents, select or self.native)
+
+    def ks(self, latents: int | None = None, select: Selector | None = None) -> list[int]:
+        """The budgets that it was read at."""
+        return sorted({r.k for rows in self.rows.values() for r in rows if r == self.reading(r.k, latents, select)})
+
+    def sizes(self) -> list[int]:
+        """The numbers of latents below its own that it was read with, by its native selector."""
+        return sorted({r.latents for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents)})
+
+    def curve(self, seed: int, column: str, latents: int | None, select: Selector | None) -> tuple[list[float], list[float]]:
+        """(measured L0, number) of one seed's readings."""
+        wanted = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, latents, select)]
+        pairs = [(l0, value) for row in wanted if (l0 := value_of(row, L0)) is not None and (value := value_of(row, column)) is not None]
+        return [l0 for l0, _ in pairs], [value for _, value in pairs]
+
+    def read(self, column: str, k: int, latents: int | None = None, select: Selector | None = None) -> Number | Missing:
+        """The number as it was read at nominal k, whatever the measured L0."""
+        reading = self.reading(k, latents, select)
+        rows = [rows[reading] for rows in self.rows.values() if reading in rows]
+        values = [value for row in rows if (value := value_of(row, column)) is not None]
+        if not values:
+            return Missing(next((row["missing"].get(column, "not measured") for row in rows), "not read there"))
+        measured = [l0 for row in rows if (l0 := value_of(row, L0)) is not None]
+        l0 = fmean(measured) if measured else None
+        off = l0 is not None and not all(frontier.on_budget(l0, k) for l0 in measured)
+        return Number(fmean(values), len(values), spread(values), half_width(rows, column), "off" if off else "read", l0)
+
+    def at(self, column: str, k: int, latents: int | None = None, select: Selector | None = None) -> Number | Missing:
+        """The number at a measured L0 of k: as read where that is within 2%, interpolated where not, missing beyond the readings."""
+        read = self.read(column, k, latents, select)
+        if isinstance(read, Missing):
+            return read
+        if read.l0 is None:
+            return Missing("its L0 was not measured")
+        values = []
+        for seed, rows in self.rows.items():
+            row = rows.get(self.reading(k, latents, select))
+            if (value := value_of(row, column)) is not None:
+                exact = frontier.on_budget(value_of(row, L0) or 0.0, k)
+                values.append(value if exact else frontier.at_budget(*self.curve(seed, column, latents, select), k))
+        found = [value for value in values if value is not None]
+        if len(found) < len(values):
+            return Missing(f"no readings on both sides of a measured L0 of {k}")
+        return Number(fmean(found), len(found), spread(found), read.half, *(("read", read.l0) if read.how == "read" else ("interpolated", float(k))))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The standard deviation over seeds."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def half_width(rows: Iterable[Row], column: str) -> float | None:
+    """Half the widest 95% interval over documents."""
+    intervals = [row["intervals"][column] for row in rows if column in row.get("intervals", {})]
+    return max(((high - low) / 2 for low, high in intervals), default=None)
+
+
+class Best(NamedTuple):
+    """The best number among some SAEs, and the best among those of other variants."""
+
+    sae: Sae
+    number: Number
+    next: tuple[Sae, Number] | None
+
+
+class SizeLine(NamedTuple):
+    """One number by the number of latents in use; an oracle was trained anew at each size."""
+
+    label: str
+    variant: str
+    kind: Literal["single", "oracle"]
+    numbers: Mapping[int, Number | Missing]
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """All SAEs of a suite that were measured on one text and one model."""
+
+    suite: str
+    records: tuple[Record, ...]
+    everything: tuple[Sae, ...]
+    left_out: tuple[str, ...]  # a sentence for each record that is not on the board
+
+    @cached_property
+    def latents(self) -> int:
+        """The size of the whole dictionary."""
+        return max((sae.latents for sae in self.everything if not sae.control), default=0)
+
+    @cached_property
+    def controls(self) -> list[Sae]:
+        """The rows that bound what a number means."""
+        return [sae for sae in self.everything if sae.control]
+
+    @cached_property
+    def borrowed(self) -> list[tuple[Sae, Sae]]:
+        """(SAE, the one whose weights it reads), where every number on the whole dictionary is the same for both."""
+        pairs = [(a, b) for a in self.everything for b in self.everything if a.owner == b.variant == b.owner != a.variant]
+        pairs = [(a, b) for a, b in pairs if {r["train_key"] for r in a.records} == {r["train_key"] for r in b.records}]
+        return [(a, b) for a, b in pairs if a.ks() and all(a.read(EV, k) == b.read(EV, k) for k in a.ks())]
+
+    @cached_property
+    def saes(self) -> list[Sae]:
+        """What is compared on the whole dictionary: no control, no smaller dictionary, nothing twice."""
+        twice = [sae for sae, _ in self.borrowed]
+        return [sae for sae in self.everything if not sae.control and sae.latents == self.latents and sae not in twice]
+
+    @cached_property
+    def sub_dictionaries(self) -> list[Sae]:
+        """What is compared on fewer latents: a variant that borrows weights stands there in place of their owner."""
+        owners = [owner for sae, owner in self.borrowed if sae.sizes()]
+        whole = [sae for sae in self.everything if not sae.control and sae.latents == self.latents]
+        return [sae for sae in whole if sae.sizes() and sae not in owners]
+
+    @cached_property
+    def variants(self) -> list[str]:
+        """The variants that are compared on the whole dictionary."""
+        return sorted({sae.variant for sae in self.saes})
+
+    @cached_property
+    def ks(self) -> list[int]:
+        """The budgets at which whole dictionaries are read."""
+        return sorted({k for sae in self.saes for k in sae.ks()})
+
+    @cached_property
+    def seeds(self) -> int:
+        """The most seeds that any SAE has."""
+        return max((len(sae.rows) for sae in self.saes), default=0)
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[str, Better]]:
+        """The compared columns that any record has a number for, or a reason why not."""
+        known = {column for record in self.records for row in record["rows"] for column in row["values"]}
+        return {column: names for column, names in SHOWN.items() if column in known}
+
+    @cached_property
+    def labels(self) -> dict[Sae, str]:
+        """For each SAE its variant, what differs among its variant's settings, and its size if that is not the whole."""
+        return {sae: self.describe(sae) for sae in self.everything}
+
+    def label(self, sae: Sae) -> str:
+        """The name of an SAE on the page."""
+        return self.labels[sae]
+
+    def describe(self, sae: Sae) -> str:
+        """Makes the label."""
+        if sae.control:
+            return sae.variant
+        others = [other.config for other in self.everything if other.variant == sae.variant and other.latents == sae.latents]
+        differing = [key for key in sorted(sae.config) if key != "k" and any(other.get(key) != sae.config[key] for other in others)]
+        settings = ([f"k={sae.budget}"] if sae.budget else []) + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
+        size = [f"({sae.latents:,} latents)"] if sae.latents != self.latents else []
+        return " ".join([sae.variant, *settings, *size])
+
+    def best(self, column: str, k: int, among: Iterable[Sae] | None = None, latents: int | None = None) -> Best | None:
+        """The best at L0 = k, by the native selector of each; the first by label if they are equal. None if none reaches k."""
+        sign = 1.0 if SHOWN[column][1] == "higher" else -1.0
+        numbers = [(sae, sae.at(column, k, latents)) for sae in sorted(self.saes if among is None else among, key=self.label)]
+        ranked = sorted(((sae, number) for sae, number in numbers if isinstance(number, Number)), key=lambda pair: -sign * pair[1].mean)
+        if not ranked:
+            return None
+        return Best(*ranked[0], next((pair for pair in ranked if pair[0].variant != ranked[0][0].variant), None))
+
+    def of(self, variant: str) -> list[Sae]:
+        """The SAEs of a variant on the whole dictionary."""
+        return [sae for sae in self.saes if sae.variant == variant]
+
+    def envelope(self, variant: str, column: str) -> list[tuple[int, Best]]:
+        """The best of a variant's SAEs at each budget that one of them reaches."""
+        return [(k, best) for k in self.ks if (best := self.best(column, k, self.of(variant))) is not None]
+
+    @cached_property
+    def anchor(self) -> int:
+        """The budget at which dictionary sizes are compared: the k that most of the SAEs read on fewer latents were trained at."""
+        return max(self.ks, key=lambda k: (sum(sae.budget == k for sae in self.sub_dictionaries or self.saes), k))
+
+    def size_lines(self, relative: bool) -> list[SizeLine]:
+        """Explained variance by number of latents in use, at k = anchor or at the same share of the latents."""
+        lines = []
+        sizes = sorted({size for sae in self.everything if not sae.control for size in (*sae.sizes(), sae.latents)})
+        whole = {size: self.anchor * size // self.latents if relative else self.anchor for size in sizes}
+        ks = {size: k for size, k in whole.items() if not relative or (k and self.anchor * size % self.latents == 0)}
+        for variant in sorted({sae.variant for sae in self.sub_dictionaries}):
+            nearest = min(self.sub_dictionaries, key=lambda sae: (sae.variant != variant, abs(math.log((sae.budget or 1) / self.anchor))))
+            lines.append(SizeLine(self.label(nearest), variant, "single", {size: nearest.at(EV, k, size) for size, k in ks.items()}))
+        for variant in self.variants:
+            oracles = [sae for sae in self.everything if sae.variant == variant and not sae.control]
+            best = {size: self.best(EV, k, [sae for sae in oracles if sae.latents == size]) for size, k in ks.items()}
+            if len(found := {size: one.number for size, one in best.items() if one}) > 1:
+                lines.append(SizeLine(f"{variant}, trained at each size", variant, "oracle", {**found}))
+        return lines
+
+
+def assemble(records: Sequence[Record]) -> Board:
+    """The board of some records. Those of other text or another model than the latest, and those that a later one replaces, are left out."""
+    kept, left_out = newest(records)
+    found: dict[tuple[str, str, str, int], list[tuple[Record, Row]]] = {}
+    for record in kept:
+        for row in record["rows"]:
+            settings = json.dumps(row["config"], sort_keys=True)
+            found.setdefault((row["variant"], record["sae"]["variant"], settings, record["sae"]["latents"]), []).append((record, row))
+    saes = (together(variant, owner, json.loads(settings), latents, rows) for (variant, owner, settings, latents), rows in found.items())
+    order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget or 0, json.dumps(sae.config, sort_keys=True))  # noqa: E731
+    return Board(records[0]["suite"], tuple(kept), tuple(sorted(saes, key=order)), tuple(left_out))
+
+
+def together(variant: str, owner: str, config: Row, latents: int, pairs: Sequence[tuple[Record, Row]]) -> Sae:
+    """One SAE of the rows of all its seeds."""
+    rows: dict[int, dict[Reading, Row]] = {}
+    for record, row in pairs:
+        reading = Reading(**{**row["reading"], "latents": None if row["reading"]["latents"] == latents else row["reading"]["latents"]})
+        rows.setdefault(record["sae"]["seed"], {})[reading] = row
+    native: Selector = next((row["reading"]["select"] for _, row in pairs if row["native"]), "row")
+    held = {record["train_key"]: record for record, _ in pairs}
+    return Sae(variant, owner, config, latents, pairs[0][0]["sae"]["control"], native, dict(sorted(rows.items())), tuple(held.values()))
+
+
+def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """(the records of the latest one's text and model, one for each SAE and seed; a sentence for each record left out)."""
+    order = sorted(records, key=lambda record: (record["provenance"].get("when", ""), record["train_key"]), reverse=True)
+    measured = ("model", "fingerprint"), ("text", "held_out")
+    kept: dict[str, Record] = {}
+    left_out = []
+    for record in order:
+        sae = record["sae"]
+        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"]], sort_keys=True)
+        if other := [f"{part} {key}" for part, key in measured if record[part].get(key) != order[0][part].get(key)]:
+            left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {order[0]['train_key']}.json")
+        elif identity in kept:
+            left_out.append(f"{record['train_key']}.json: the same SAE and seed as {kept[identity]['train_key']}.json, which is later")
+        else:
+            kept[identity] = record
+    return sorted(kept.values(), key=lambda record: str(record["train_key"])), left_out

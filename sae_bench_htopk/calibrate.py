@@ -1,0 +1,90 @@
+"""Finds what reading an SAE needs beyond its weights: thresholds that give k codes on average, and ranks of its latents."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_bench_htopk.contract import Calibration, Codes, Rank, Reading, Selector, Variant
+
+CHUNK = 2048  # rows at a time: their scores, [chunk, latents], are the largest tensor made
+SHIFT = 12  # a positive float's upper 20 bits are its bin: 2048 bins from each power of two to the next
+BINS = 2**31 >> SHIFT
+
+
+def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "rows d"], native: Selector, budget: int, seed: int = 0) -> None:
+    """Sets `variant.calibration` for these readings, from calibration activations in scaled units; streams over the rows."""
+    variant.calibration = Calibration()
+    whole = [reading for reading in readings if reading.select == "threshold" and (reading.latents is None or reading.cut == "after")]
+    at_home = Reading(budget, select=native)
+    if native == "threshold":
+        whole = [*whole, at_home]
+    if whole:
+        histogram = score_histogram(variant, x, None)
+        for reading in whole:
+            variant.calibration.thresholds[reading] = threshold_for(histogram, reading.k * len(x))
+    for rank in sorted({reading.rank for reading in readings if reading.latents is not None}):
+        variant.calibration.order[rank] = order_of(variant, rank, x, at_home, seed)
+    inside = [reading for reading in readings if reading.select == "threshold" and reading.latents is not None and reading.cut == "before"]
+    for latents, rank in sorted({(reading.latents or 0, reading.rank) for reading in inside}):
+        histogram = score_histogram(variant, x, variant.kept(Reading(1, latents, rank=rank)))
+        for reading in inside:
+            if (reading.latents, reading.rank) == (latents, rank):
+                variant.calibration.thresholds[reading] = threshold_for(histogram, reading.k * len(x))
+
+
+@torch.no_grad()
+def score_histogram(variant: Variant, x: Float[Tensor, "rows d"], latents: Int[Tensor, " kept"] | None) -> Int[Tensor, " bins"]:
+    """How many scores of all rows fall into each bin of their upper bits; scores of 0 and below are left out."""
+    histogram = torch.zeros(BINS, dtype=torch.long, device=x.device)
+    for part in x.split(CHUNK):
+        scores = variant.scores(part, latents).float()
+        histogram += torch.bincount(scores[scores > 0].view(torch.int32) >> SHIFT, minlength=BINS)
+    return histogram
+
+
+def threshold_for(histogram: Int[Tensor, " bins"], wanted: int) -> float:
+    """The score above which `wanted` scores lie, to one part in 2048; 0 if there are fewer."""
+    above = histogram.flip(0).cumsum(0).flip(0)  # scores in this bin or a higher one
+    enough = (above >= wanted).nonzero()[:, 0]
+    if not len(enough):
+        return 0.0
+    low = int(enough[-1])
+    here, over = int(histogram[low]), int(above[low]) - int(histogram[low])
+    ends = (torch.tensor([low, low + 1], dtype=torch.int32) << SHIFT).view(torch.float32)
+    share = 1 - (wanted - over) / max(here, 1)
+    return float(ends[0] + share * (ends[1] - ends[0]))
+
+
+def order_of(variant: Variant, rank: Rank, x: Float[Tensor, "rows d"], at_home: Reading, seed: int) -> Int[Tensor, " latents"]:
+    """Latents by rank, the first to be kept first. Inner shells come before outer ones, but for the random order, which is the null."""
+    size = len(variant.W_enc)
+    if rank == "random":
+        return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).to(x.device)
+    key = spectrum(variant) if rank == "spectrum" else usage(variant, rank, x, at_home)
+    order = key.argsort(descending=True, stable=True)
+    return order[variant.shells().to(order.device)[order].argsort(stable=True)]
+
+
+@torch.no_grad()
+def spectrum(variant: Variant) -> Float[Tensor, " latents"]:
+    """w C w for each decoder row w, C the mean of w w^T: how much of the decoder's spectrum a latent's direction carries. Ours."""
+    W = variant.W_dec.double()
+    return (W @ (W.T @ W) * W).sum(1) / len(W)
+
+
+def usage(variant: Variant, rank: Rank, x: Float[Tensor, "rows d"], at_home: Reading) -> Float[Tensor, " latents"]:
+    """Sums over rows of (a ||w||)^2, or of firing, as the SAE is read at its trained k (arXiv:2505.00190 ranks by both)."""
+    total = torch.zeros(len(variant.W_enc), dtype=torch.float64, device=x.device)
+    norms = variant.W_dec.detach().norm(dim=1)
+    for part in codes_of(variant, x, at_home):
+        worth = (part.values * norms[part.latents]).double().square() if rank == "importance" else torch.ones_like(part.values, dtype=torch.float64)
+        total.index_add_(0, part.latents, worth)
+    return total
+
+
+def codes_of(variant: Variant, x: Float[Tensor, "rows d"], reading: Reading) -> Iterator[Codes]:
+    """Yields the codes of a reading, chunk by chunk."""
+    for part in x.split(CHUNK):
+        yield variant.encode(part, reading)

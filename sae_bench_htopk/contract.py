@@ -1,0 +1,263 @@
+"""All that a plug-in may know: readings and codes, what a variant must define, what a metric is given and must answer.
+
+Shapes: batch = activation vectors, d = their width, latents = dictionary size, nnz = all codes of a batch, ends = batch + 1,
+rows = scored token positions, windows = token windows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sae_bench_htopk import ops
+
+Selector: TypeAlias = Literal["row", "threshold"]
+Cut: TypeAlias = Literal["before", "after"]
+Rank: TypeAlias = Literal["importance", "frequency", "spectrum", "random"]
+
+
+@dataclass(frozen=True, order=True)
+class Reading:
+    """How a trained SAE is read: a budget of k codes, on how many latents, and how codes and latents are chosen."""
+
+    k: int
+    latents: int | None = None  # only the first so many latents of `rank`; None is the whole dictionary
+    select: Selector = "row"  # at most k codes of each vector, or one threshold that gives k on average
+    cut: Cut = "before"  # drop latents before the choice of codes, or after it
+    rank: Rank = "importance"
+
+
+class Codes(NamedTuple):
+    """Ragged rows of codes; row b owns the entries offsets[b]:offsets[b+1], by descending value * decoder norm."""
+
+    values: Float[Tensor, " nnz"]
+    latents: Int[Tensor, " nnz"]
+    offsets: Int[Tensor, " ends"]
+
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """The number of codes of each row."""
+        return self.offsets.diff()
+
+    def prefix(self, k: int) -> "Codes":
+        """The first k codes of each row: a row reading at k, if this is one at more than k."""
+        _, latents, offsets = ops.pick(kept := ops.ranks_in_row(self.offsets) < k, self.latents, self.offsets)
+        return Codes(self.values[kept], latents, offsets)
+
+
+class Step(NamedTuple):
+    """What one training step gives the trainer: the squared error to minimise, the reconstruction, and which latents fired."""
+
+    loss: Float[Tensor, ""]  # squared error per vector, a mean over vectors and over weighted prefixes
+    x_hat: Float[Tensor, "batch d"]
+    fired: Bool[Tensor, " latents"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of the stream before training, in the scaled units in which the mean squared norm is 1."""
+
+    mean: Float[Tensor, " d"]
+    covariance: Float[Tensor, "d d"]
+
+    @property
+    def total_variance(self) -> float:
+        """Mean squared distance from the mean."""
+        return float(self.covariance.diagonal().sum())
+
+
+@dataclass
+class Calibration:
+    """What reading a trained SAE needs and training does not give: thresholds and ranks, found on calibration text."""
+
+    thresholds: dict[Reading, float] = field(default_factory=dict)
+    order: dict[Rank, Int[Tensor, " latents"]] = field(default_factory=dict)  # latents, the first to be kept first
+
+
+class Variant(nn.Module, ABC):
+    """An SAE objective. A subclass has a frozen dataclass `Config` and defines `step`; all else may stay as it is here."""
+
+    Config: ClassVar[type[Any]]
+    frozen: ClassVar[frozenset[str]] = frozenset()  # parameters that training leaves as they began
+    trained: ClassVar[bool] = True  # False: `start` makes it, no step is taken
+
+    def __init__(self, config: Any, d: int, latents: int, seed: int) -> None:
+        """Random unit decoder rows, encoder tied to them at the start, no biases."""
+        super().__init__()
+        self.config, self.calibration = config, Calibration()
+        generator = torch.Generator().manual_seed(seed)
+        W = nn.functional.normalize(torch.randn(latents, d, generator=generator), dim=1)
+        self.W_enc, self.W_dec = nn.Parameter(W.clone()), nn.Parameter(W)
+        self.b_enc, self.b_dec = nn.Parameter(torch.zeros(latents)), nn.Parameter(torch.zeros(d))
+
+    @classmethod
+    def trained_as(cls, config: Any) -> tuple[str, Mapping[str, object]] | None:
+        """The (variant, its settings) whose weights this one reads, if it trains none of its own."""
+        return None
+
+    @classmethod
+    def native(cls, config: Any) -> Selector:
+        """The selector of its headline."""
+        return "row"
+
+    @classmethod
+    def budget(cls, config: Any) -> int:
+        """The k that it is trained at; its ranks of latents are found there."""
+        return int(config.k)
+
+    def start(self, statistics: Statistics) -> None:
+        """Called once before training; by default the decoder's bias begins at the mean."""
+        with torch.no_grad():
+            self.b_dec.copy_(statistics.mean)
+
+    def step(self, x: Float[Tensor, "batch d"]) -> Step:
+        """One training step's loss. A variant that is trained must define it."""
+        raise TypeError(f"{type(self).__name__} defines no step and trained_as gives None: a variant needs one of the two")
+
+    def shells(self) -> Int[Tensor, " latents"]:
+        """The nested dictionary that each latent belongs to, the innermost 0; ranks keep inner shells first."""
+        return torch.zeros(len(self.W_enc), dtype=torch.long)
+
+    def activation(self, pre: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """From pre-activations to activations."""
+        return pre.relu()
+
+    def preactivations(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
+        """W_enc (x - b_dec) + b_enc, of all latents or of some."""
+        W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc[latents], self.b_enc[latents])
+        return torch.addmm(b, x - self.b_dec, W.T)
+
+    def scores(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
+        """Activation times decoder norm: what codes are ordered and chosen by."""
+        W = self.W_dec if latents is None else self.W_dec[latents]
+        return self.activation(self.preactivations(x, latents)) * W.norm(dim=1)
+
+    def kept(self, reading: Reading) -> Int[Tensor, " kept"] | None:
+        """The latents that a reading may use, ascending; None for all. Raises LookupError before calibration."""
+        if reading.latents is None or reading.latents >= len(self.W_enc):
+            return None
+        if reading.rank not in self.calibration.order:
+            raise LookupError(f"{type(self).__name__} is read at {reading.latents} latents by {reading.rank}, which calibration has not ranked")
+        return self.calibration.order[reading.rank][: reading.latents].sort().values.to(self.W_enc.device)
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "batch d"], reading: Reading) -> Codes:
+        """The codes of a reading, by descending value * decoder norm. Raises LookupError if its threshold was not calibrated."""
+        kept = self.kept(reading)
+        among = kept if reading.cut == "before" else None
+        scores = self.scores(x, among)
+        if reading.select == "row":
+            latents, offsets = ops.choose_per_row(scores, reading.k)
+        else:
+            if reading not in self.calibration.thresholds:
+                raise LookupError(f"{type(self).__name__} is read by threshold at {reading}, which calibration has not seen")
+            latents, offsets = ops.choose_above(scores, self.calibration.thresholds[reading])
+        values = scores[ops.owners(offsets), latents]
+        latents = latents if among is None else among[latents]
+        values = values / self.W_dec.norm(dim=1)[latents]
+        if kept is not None and among is None:
+            allowed = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, kept, True)[latents]
+            _, latents, offsets = ops.pick(allowed, latents, offsets)
+            values = values[allowed]
+        return Codes(values, latents, offsets)
+
+    def decode(self, codes: Codes) -> Float[Tensor, "batch d"]:
+        """b_dec plus the sum of value * decoder row over each row's codes."""
+        return self.b_dec + ops.decode(*codes, self.W_dec)
+
+    def loss_of(
+        self,
+        x: Float[Tensor, "batch d"],
+        chosen: tuple[Int[Tensor, " nnz"], Int[Tensor, " ends"]],
+        omega: Callable[[Codes], tuple[Float[Tensor, " nnz"], Float[Tensor, " batch"]]],
+    ) -> Step:
+        """The Step of the TopK family: (latents, offsets) chosen without a gradient, `omega` the weights of their prefixes."""
+        latents, offsets = chosen
+        values = self.activation(ops.preactivations_at(x - self.b_dec, self.W_enc, self.b_enc, latents, offsets))
+        weights, weight_0 = omega(Codes(values.detach(), latents, offsets))
+        loss, x_hat = ops.prefix_loss(values, latents, offsets, self.W_dec, self.b_dec, x, weights, weight_0)
+        fired = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, latents, True)
+        return Step(loss, x_hat, fired)
+
+
+@runtime_checkable
+class Continuation(Protocol):
+    """The rest of the language model after the hook point, for one batch of windows; a row predicts the token after it."""
+
+    predicts: Bool[Tensor, " rows"]  # rows that are spliced and whose next token is real: losses are taken there and nowhere else
+    clean: Float[Tensor, " rows"]  # cross-entropy in nats; 0 where a row does not predict
+    zero_ablated: Float[Tensor, " rows"]
+    mean_ablated: Float[Tensor, " rows"]
+
+    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Float[Tensor, " rows"]:
+        """The losses when the reconstruction stands in for the activation at every spliced row."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One batch of held-out text, the same for every SAE and reading."""
+
+    x: Float[Tensor, "rows d"]  # activations in scaled units
+    document: Int[Tensor, " rows"]  # index of the document, 0 to the number of documents - 1
+    position: Int[Tensor, " rows"]  # place of the token in its document
+    token: Int[Tensor, " rows"]
+    span: Int[Tensor, "rows 2"]  # first and last+1 character of the token in its document
+    massive: Bool[Tensor, " rows"]  # norms above the stream's limit: counted, and out of headline numbers
+    texts: Sequence[str]  # the text of every held-out document
+    model: Continuation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of text as one SAE reads it."""
+
+    text: Text
+    x_hat: Float[Tensor, "rows d"]
+    codes: Codes
+
+
+class Column(NamedTuple):
+    """One number of a metric: its name, which way is better, and what it means in one line."""
+
+    name: str
+    better: Literal["higher", "lower", "neither"]
+    meaning: str
+
+
+class Missing(NamedTuple):
+    """The reason why a number is not there."""
+
+    reason: str
+
+
+class Setting(NamedTuple):
+    """What a metric may know of the SAE and the held-out text before the first batch."""
+
+    d: int
+    latents: int
+    documents: int
+
+
+class Metric(ABC):
+    """Measures one SAE at one reading over all held-out text; keeps sums per document, and divides once."""
+
+    columns: ClassVar[tuple[Column, ...]]
+
+    def __init__(self, setting: Setting) -> None:
+        """Called once for each SAE and reading."""
+        self.setting = setting
+
+    @abstractmethod
+    def update(self, batch: Batch) -> None:
+        """Takes in one batch; how the text is cut into batches must not matter."""
+
+    @abstractmethod
+    def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
+        """Exactly the columns, with each document counted `weights` times (None: once)."""
+
+    def details(self) -> Mapping[str, Any]:
+        """What a page may unfold, as JSON."""
+        return {}

@@ -1,0 +1,227 @@
+"""The figures of a page: their lines as data (CSV) and their drawing as SVG, readable on a light and on a dark page."""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sae_bench_htopk import frontier, plugins
+from sae_bench_htopk.board import DELTA, EV, L0, SHOWN, Board, Number, Sae
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, less those that vanish on white or on black
+PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY = "#808080"  # the same contrast on a white and on a near-black page
+STYLE = {"envelope": "-", "sae": "-", "single": "-", "oracle": "--", "control": ":"}
+
+
+class Point(NamedTuple):
+    """One reading, or one size of dictionary, on one line of one panel."""
+
+    panel: str
+    line: str
+    variant: str
+    kind: Literal["envelope", "sae", "single", "oracle", "control"]  # envelope: the best of a variant's SAEs; sae: one of several; single: the only one
+    x: float
+    y: float
+    spread: float | None  # standard deviation over seeds
+    best: bool  # no other point of a trained SAE has a lower or equal x and a better y
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that a figure is drawn from."""
+
+    name: str
+    alt: str
+    x: str
+    y: str
+    better: frontier.Better
+    points: tuple[Point, ...]
+    log_y: bool = False
+
+    def csv(self) -> str:
+        """The data, six digits of each number."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["panel", "line", "variant", "kind", self.x, self.y, "standard deviation over seeds", "on the frontier"])
+        for point in self.points:
+            numbers = ["" if number is None else f"{number:.6g}" for number in (point.x, point.y, point.spread)]
+            writer.writerow([point.panel, point.line, point.variant, point.kind, *numbers, "yes" if point.best else "no"])
+        return file.getvalue()
+
+    def stamp(self) -> str:
+        """The hash of the data, the words, the colours and the code that draws: two drawings of one stamp show the same."""
+        drawn = [self.csv(), self.alt, str(self.log_y), str(look({p.variant for p in self.points})), plugins.code_of(Path(__file__))]
+        return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
+
+
+def look(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of each variant, the same on every page: a hash of its name, the next free one if that is taken."""
+    taken: dict[int, str] = {}
+    for name in [*(known := plugins.names("variants")), *sorted(set(variants) - set(known))]:
+        start = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+        free = [place for step in range(len(PALETTE)) if (place := (start + step) % len(PALETTE)) not in taken]
+        taken[free[0] if free else len(taken) + start % len(PALETTE)] = name
+    return {name: (PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]) for place, name in taken.items()}
+
+
+def pictures(board: Board) -> list[Picture]:
+    """Every figure that the records can fill."""
+    names = {EV: "frontier", DELTA: "loss"}
+    against_l0 = [sparsity(board, column, names.get(column, column.split(".")[1])) for column in board.columns]
+    return [picture for picture in [*against_l0, dictionary(board)] if picture.points]
+
+
+def sparsity(board: Board, column: str, name: str) -> Picture:
+    """One column against measured L0: each variant by its native selector on its whole dictionary."""
+    title, better = SHOWN[column]
+    lines: list[Point] = []
+    for variant in board.variants:
+        saes = board.of(variant)
+        if len(saes) > 1:
+            found = [(k, best.number) for k, best in board.envelope(variant, column)]
+            lines += [Point("", f"{variant} ({len(saes)} SAEs)", variant, "envelope", n.l0 or k, n.mean, n.spread, False) for k, n in found]
+        for sae in saes:
+            lines += readings(board, sae, column, "sae" if len(saes) > 1 else "single")
+    controls = [point for sae in board.controls for point in readings(board, sae, column, "control")]
+    on_frontier = frontier.non_dominated([(p.x, p.y) for p in lines] or np.zeros((0, 2)), ("lower", better))
+    points = [point._replace(best=bool(best)) for point, best in zip(lines, on_frontier, strict=True)] + controls
+    heights = [point.y for point in lines]
+    log_y = column == DELTA and bool(heights) and min(heights) > 0 and max(heights) > 10 * min(heights)
+    words = f"{title} ({better} is better) against measured L0 of each variant, controls in grey"
+    return Picture(name, words, "measured L0", column, better, tuple(points), log_y)
+
+
+def readings(board: Board, sae: Sae, column: str, kind: Literal["sae", "single", "control"]) -> list[Point]:
+    """The readings of one SAE at their measured L0, or at their nominal k where no L0 can be measured."""
+    label = f"{board.label(sae)} (one SAE)" if kind == "single" else board.label(sae)
+    found = [(k, number) for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
+    points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, False) for k, n in found]
+    return sorted(points, key=lambda point: point.x)
+
+
+def dictionary(board: Board) -> Picture:
+    """Explained variance against the number of latents in use: at equal L0, and at equal L0 per latent."""
+    points: list[Point] = []
+    for panel, relative in ((f"equal L0: k = {board.anchor}", False), (f"equal share: k = {board.anchor} · latents / {board.latents:,}", True)):
+        for line, variant, kind, numbers in board.size_lines(relative):
+            found = [(size, number) for size, number in numbers.items() if isinstance(number, Number)]
+            points += [Point(panel, line, variant, kind, float(size), n.mean, n.spread, False) for size, n in found]
+    words = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
+    return Picture("dictionary", words, "latents in use", EV, "higher", tuple(points))
+
+
+def svg(picture: Picture) -> str:
+    """The figure, text as text, with its stamp in a comment; the same on every run of one matplotlib."""
+    settings: dict[str, Any] = {"svg.hashsalt": "sae_bench_htopk", "svg.fonttype": "none", "font.size": 11}
+    with matplotlib.style.context(["default", settings]):
+        draw(picture).savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return file.getvalue().replace("<svg ", f"<!-- stamp {picture.stamp()} -->\n<svg ", 1)
+
+
+def draw(picture: Picture) -> Figure:
+    """A panel for each of the picture's, side by side, with the names of the lines at their ends."""
+    panels = list(dict.fromkeys(point.panel for point in picture.points))
+    figure = Figure(figsize=(9.2 if len(panels) == 1 else 12.4, 4.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        draw_panel(axis, picture, [point for point in picture.points if point.panel == panel])
+        axis.set_title(panel, color=GREY, fontsize=11)
+    axes[0].set_ylabel(f"{picture.y.replace('.', ' · ')} ({picture.better} is better)", color=GREY)
+    return figure
+
+
+def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
+    """The lines of one panel: thick for a variant, thin for one of its several SAEs; filled markers lie on the frontier."""
+    ends: list[tuple[str, str, Point]] = []
+    colours = look({p.variant for p in points})
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log" if picture.log_y else "linear")
+    for name, kind in dict.fromkeys((point.line, point.kind) for point in points):
+        line = [point for point in points if (point.line, point.kind) == (name, kind)]
+        colour, marker = (GREY, "x") if kind == "control" else colours[line[0].variant]
+        x, y, error = (np.array(values) for values in ([p.x for p in line], [p.y for p in line], [p.spread or 0.0 for p in line]))
+        thin = kind == "sae"
+        axis.plot(x, y, STYLE[kind], color=colour, linewidth=0.8 if thin else 2.0, alpha=0.6 if thin else 1.0)
+        axis.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
+        for point in line:
+            face = colour if point.best or kind in ("control", "oracle") else "none"
+            axis.plot(point.x, point.y, marker, color=colour, markersize=3 if thin else 6, markerfacecolor=face)
+        if not thin:
+            ends.append((name, colour, line[-1]))
+    axis.set_ylim(*limits(picture))
+    ticks = sorted({2 ** round(math.log2(point.x)) for point in points})
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel(f"{picture.x} (log scale)", color=GREY)
+    axis.tick_params(colors=GREY)
+    axis.grid(color=GREY, alpha=0.2, linewidth=0.6)
+    for side, spine in axis.spines.items():
+        spine.set(color=GREY, visible=side in ("left", "bottom"))
+    name_lines(axis, ends)
+
+
+def limits(picture: Picture) -> tuple[float, float]:
+    """The range of y: all of the thick lines, and below them (above, if lower is better) at most as much again."""
+    def height(value: float) -> float:
+        return math.log(value) if picture.log_y else value
+
+    thick = [height(p.y) for p in picture.points if p.kind in ("envelope", "single", "oracle")]
+    every = [height(p.y) for p in picture.points if not picture.log_y or p.y > 0]
+    low, high = min(thick or every), max(thick or every)
+    span = max(high - low, 1e-3)
+    low, high = (max(min(every), low - span), high) if picture.better == "higher" else (low, min(max(every), high + span))
+    low, high = low - span / 15, high + span / 15
+    return (math.exp(low), math.exp(high)) if picture.log_y else (low, high)
+
+
+def name_lines(axis: Axes, ends: Sequence[tuple[str, str, Point]]) -> None:
+    """Writes each line's name right of the axes, as near to its end as its neighbours leave room, with a thin leader."""
+    axis.autoscale_view(scaley=False)
+    inside = [(name, colour, end, height) for name, colour, end in ends if 0 <= (height := float(to_axes(axis, end)[1])) <= 1]
+    places = apart([height for *_, height in inside], 0.062)
+    for (name, colour, end, _), place in zip(inside, places, strict=True):
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
+        axis.annotate(
+            name, (end.x, end.y), (1.03, place), textcoords="axes fraction", color=colour, va="center", fontsize=10.5,
+            annotation_clip=False, arrowprops=leader,
+        )  # fmt: skip
+
+
+def to_axes(axis: Axes, point: Point) -> tuple[float, float]:
+    """A point's place, 0 to 1, in the panel."""
+    return tuple(axis.transAxes.inverted().transform(axis.transData.transform((point.x, point.y))))  # type: ignore[return-value]
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Moves heights as little as is easy so that no two are nearer than `gap`; their order stays."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    places = list(heights)
+    for _ in range(200):
+        for low, high in zip(order, order[1:], strict=False):
+            if (short := gap - (places[high] - places[low])) > 1e-9:
+                places[low], places[high] = places[low] - short / 2, places[high] + short / 2
+    return places
+
+
+def stamp_of(text: str) -> str | None:
+    """The stamp that a drawing carries."""
+    _, found, rest = text.partition("<!-- stamp ")
+    return rest.split(" ", 1)[0] if found else None
+
+
+def below(picture: Picture) -> list[str]:
+    """The lines of which some point is outside the picture."""
+    low, high = limits(picture)
+    return list(dict.fromkeys(point.line for point in picture.points if not low <= point.y <= high))

@@ -1,0 +1,279 @@
+"""The frozen language model: its activations at one hook point, and its loss when something else stands there.
+
+Decoder layers are found by their shape in any transformers model, so no code here names an architecture.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub.errors import GatedRepoError
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+Site: TypeAlias = Literal["resid_post", "resid_pre", "mlp_out", "attn_out"]
+SUBMODULES: Mapping[str, tuple[str, ...]] = {"mlp_out": ("mlp",), "attn_out": ("self_attn", "attention", "attn")}
+ASSETS = Path(__file__).parent / "assets"
+LOGITS = 2**26  # of one chunk; a window of 256 tokens of Gemma-2's vocabulary is about as many
+SAMPLED = 4096  # numbers of each tensor that the fingerprint sees
+
+
+class ModelError(ValueError):
+    """A language model that cannot be loaded or hooked as asked; the message says what was given and what is wanted."""
+
+
+class Reached(Exception):
+    """Ends a forward pass at the hook point; never leaves this module."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A point of the model: a layer, from 0, and its output, its input, or the raw output of its mlp or attention."""
+
+    layer: int
+    site: Site
+
+
+class Captured(NamedTuple):
+    """The activation at the hook point, and the hidden state from which the rest of the model can be run again."""
+
+    entry: Float[Tensor, "windows context d"]  # the activation itself, or for mlp_out and attn_out the input of their layer
+    activation: Float[Tensor, "windows context d"]
+
+
+class SubjectModel:
+    """A causal language model of transformers, frozen, with one hook point."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hook: Hook) -> None:
+        """Freezes `model` where it is. Raises ModelError if the hook point cannot be found in it."""
+        self.model = cast(Any, model)  # transformers leaves most of its methods untyped
+        self.model.eval().requires_grad_(False)
+        self.tokenizer, self.hook = tokenizer, hook
+        self.base: nn.Module = self.model.base_model
+        self.head: nn.Module | None = self.model.get_output_embeddings()
+        if self.base is model or self.head is None:
+            raise ModelError(f"{type(model).__name__}: no causal language model of transformers, wanted a base model and an output embedding")
+        config = model.config.get_text_config()
+        check_hook(hook, int(config.num_hidden_layers))
+        self.blocks = find_layers(self.base, int(config.num_hidden_layers))
+        self.d, self.layers, self.vocabulary = int(config.hidden_size), len(self.blocks), int(config.vocab_size)
+        self.context: int | None = getattr(config, "max_position_embeddings", None)  # None: the configuration names no limit
+        self.layer = self.blocks[hook.layer]
+        self.module = find_module(self.layer, hook)
+        self.device = next(model.parameters()).device
+        self.fingerprint = fingerprint(model)
+        _, output = self.run_until(torch.zeros(1, 2, dtype=torch.long), self.blocks[0], self.blocks[0])
+        self.returned = len(output) if isinstance(output, tuple) else None  # what a skipped layer must look like to its caller
+
+    @classmethod
+    def load(cls, path: str, revision: str | None, hook: Hook, device: str, dtype: torch.dtype) -> "SubjectModel":
+        """The model of a packaged name, a local folder or a hub id; never runs code from it. Raises ModelError."""
+        folder = locate(path)
+        where = str(folder or path)
+        options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+        try:
+            config = AutoConfig.from_pretrained(where, **options)
+            check_hook(hook, int(config.get_text_config().num_hidden_layers))
+            soft_capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+            attention = {"attn_implementation": "eager"} if soft_capped else {}  # fused attention may leave the soft-capping out
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True, **attention, **options)
+        except ModelError:
+            raise
+        except Exception as error:  # transformers lets through whatever its parsers and its network raise
+            raise explain(path, revision, folder, error) from error
+        model, report = loaded
+        if missing := sorted(report["missing_keys"]):  # transformers would leave them random, with no more than a warning
+            raise ModelError(f"model.path: {path}: the checkpoint lacks {', '.join(missing[:3])} ({len(missing)} in all); wanted a whole one")
+        return cls(model.to(device), tokenizer, hook)
+
+    def verify_shape(self, d: int, layers: int, vocabulary: int, context: int | None = None) -> None:
+        """Compares what a suite declares with the model; windows may be shorter than its context. Raises ModelError that names all that differ."""
+        pairs = {"d": (d, self.d), "layers": (layers, self.layers), "vocab": (vocabulary, self.vocabulary)}
+        wrong = [f"{name} is {given}, the model has {own}" for name, (given, own) in pairs.items() if given != own]
+        if context is not None and self.context is not None and context > self.context:
+            wrong.append(f"context is {context}, the model reads at most {self.context} tokens")
+        if wrong:
+            raise ModelError(f"model.shape: {'; '.join(wrong)}")
+
+    @property
+    def bos(self) -> int:
+        """The id that opens every window: the tokenizer's BOS, or its EOS if it has none. Raises ModelError if it has neither."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise ModelError(f"{type(self.tokenizer).__name__}: no bos_token and no eos_token, wanted one of them to open every window")
+
+    def encode(self, text: str) -> tuple[Int[np.ndarray, " tokens"], Int[np.ndarray, "tokens 2"]]:
+        """Token ids and the first and last+1 character of each; adds no special token and reads none in the text."""
+        if not self.tokenizer.is_fast:
+            raise ModelError(f"{type(self.tokenizer).__name__}: a slow tokenizer, wanted one with a tokenizer.json, which knows character spans")
+        # A "<bos>" that a document quotes is text: as the special id it would pass for the start of a window.
+        coded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        ids = np.array(coded["input_ids"], dtype=np.int64)
+        if (largest := ids.max(initial=0)) >= self.vocabulary:
+            raise ModelError(f"model.path: the tokenizer gives id {largest}, the model knows 0 to {self.vocabulary - 1}; they do not belong together")
+        return ids, np.array(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+
+    def activations(self, tokens: Int[Tensor, "windows context"]) -> Float[Tensor, "windows context d"]:
+        """The activations at the hook point; no layer after it runs."""
+        return self.capture(tokens).activation
+
+    @torch.no_grad()
+    def capture(self, tokens: Int[Tensor, "windows context"]) -> Captured:
+        """Runs the model up to the hook point, and nothing after it."""
+        entry, output = self.run_until(tokens, self.layer, self.module)
+        activation = output[0] if isinstance(output, tuple) else output
+        return Captured(activation if self.module is self.layer else entry, activation)
+
+    @torch.no_grad()
+    def losses(
+        self, captured: Captured, replacement: Float[Tensor, "windows context d"] | None, tokens: Int[Tensor, "windows context"]
+    ) -> Float[Tensor, "windows context"]:
+        """Next-token cross-entropy in nats with `replacement` at the hook point (None: the activation); the last column is 0.
+
+        Only what follows the hook point runs: layers before it hand on the entry. Logits are float32 whatever the model's dtype.
+        """
+        tokens, value = tokens.to(self.device), captured.activation if replacement is None else replacement.to(captured.activation)
+        inside = self.hook.site in SUBMODULES
+        start = captured.entry if inside else value
+        skipped = self.blocks[: self.hook.layer + (self.hook.site == "resid_post")]
+        handed_on = start if self.returned is None else (start, *[None] * (self.returned - 1))
+        with ExitStack() as stack:
+            stack.enter_context(replaced({layer: lambda *_, **__: handed_on for layer in skipped}))
+            if self.hook.site == "resid_pre":  # for layer 0 no layer before it hands anything on
+                stack.enter_context(self.layer.register_forward_pre_hook(lambda _, args, kwargs: with_input(args, kwargs, start), with_kwargs=True))
+            elif inside and self.module is not None:
+                stack.enter_context(self.module.register_forward_hook(lambda _, __, out: (value, *out[1:]) if isinstance(out, tuple) else value))
+            output = self.base(input_ids=tokens, use_cache=False)
+        rows, targets = output.last_hidden_state[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()
+        size = max(1, LOGITS // self.vocabulary)
+        parts = zip(rows.split(size), targets.split(size), strict=True)
+        losses = [F.cross_entropy(self.logits(type(output), part), target, reduction="none") for part, target in parts]
+        return F.pad(torch.cat(losses).view(len(tokens), tokens.shape[1] - 1), (0, 1))
+
+    def logits(self, Output: Callable[..., Any], rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows vocabulary"]:
+        """Everything that the model does after its base: the head in float32, and soft-capping or scaling where it has them."""
+        forwards: dict[nn.Module, Callable[..., Any]] = {self.base: lambda *_, **__: Output(last_hidden_state=rows[None])}
+        if isinstance(head := self.head, nn.Linear) and head.weight.dtype != torch.float32:
+            bias = None if head.bias is None else head.bias.float()
+            forwards[head] = lambda hidden: F.linear(hidden.float(), head.weight.float(), bias)
+        with replaced(forwards):
+            return self.model(input_ids=torch.zeros(1, len(rows), dtype=torch.long, device=rows.device), use_cache=False).logits[0].float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def run_until(self, tokens: Int[Tensor, "windows context"], layer: nn.Module, module: nn.Module | None) -> tuple[Tensor, Any]:
+        """Runs until `module` has returned (None: until `layer` is entered): the input of `layer`, and what `module` returned."""
+        seen: list[Any] = []
+
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+            if module is None:
+                raise Reached
+
+        def leave(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            seen.append(output)
+            raise Reached
+
+        with layer.register_forward_pre_hook(enter, with_kwargs=True), (module or layer).register_forward_hook(leave), suppress(Reached):
+            self.base(input_ids=tokens.to(self.device), use_cache=False)
+        return seen[0], seen[-1]
+
+
+def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A layer's arguments with another hidden state."""
+    return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Gives modules another `forward` inside a with block; what each had before comes back, whatever happens inside."""
+    before = {module: vars(module).get("forward") for module in forwards}  # an instance has one of its own if accelerate placed it
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, own in before.items():
+            vars(module).pop("forward", None)
+            if own is not None:
+                module.forward = own
+
+
+def check_hook(hook: Hook, layers: int) -> None:
+    """Raises ModelError if no model of so many layers has the hook point."""
+    if not 0 <= hook.layer < layers:
+        raise ModelError(f"model.hook.layer: {hook.layer}, wanted 0 to {layers - 1}: the model has {layers} layers")
+    if hook.site not in get_args(Site):
+        raise ModelError(f"model.hook.site: {hook.site!r}, wanted one of {', '.join(get_args(Site))}")
+
+
+def find_layers(base: nn.Module, layers: int) -> nn.ModuleList:
+    """The one ModuleList with as many modules, all of one class, as the configuration says there are layers. Raises ModelError."""
+    lists = {name: module for name, module in base.named_modules() if isinstance(module, nn.ModuleList)}
+    fitting = [name for name, module in lists.items() if len(module) == layers and len(set(map(type, module))) == 1]
+    outer = [name for name in fitting if not any(name.startswith(f"{other}.") for other in fitting)]  # a layer's experts may be as many
+    if len(outer) != 1:
+        found = ", ".join(f"{name} ({len(module)} of {'/'.join(sorted({type(item).__name__ for item in module}))})" for name, module in lists.items())
+        raise ModelError(f"{type(base).__name__}: looked for one nn.ModuleList of {layers} modules of one class, found {found or 'no nn.ModuleList'}")
+    return lists[outer[0]]
+
+
+def find_module(layer: nn.Module, hook: Hook) -> nn.Module | None:
+    """The module whose output is the activation; None for resid_pre, which is an input. Raises ModelError that names what exists."""
+    if hook.site in ("resid_pre", "resid_post"):
+        return layer if hook.site == "resid_post" else None
+    children, wanted = dict(layer.named_children()), SUBMODULES[hook.site]
+    for name in wanted:
+        if name in children:
+            return children[name]
+    raise ModelError(f"model.hook.site: {hook.site} is the output of {' or '.join(wanted)}, but {type(layer).__name__} has {', '.join(children)}")
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hex digits of every tensor's name, type and shape, and of up to SAMPLED of its numbers at even steps: seconds for any size."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.reshape(-1)
+        sample = flat[:: max(1, math.ceil(len(flat) / SAMPLED))].cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def locate(path: str) -> Path | None:
+    """The folder of a packaged or local model, None for a hub id. Raises ModelError if a folder is missing or holds no model."""
+    packaged = sorted(folder.name for folder in ASSETS.glob("*") if folder.is_dir())
+    folder = ASSETS / path if path in packaged else Path(path).expanduser()
+    if not folder.is_dir():
+        if path.startswith((".", "~")) or path.count("/") + path.count("\\") != 1 or path.startswith("/"):
+            raise ModelError(f"model.path: {path}: no such folder; wanted a folder, a hub id (owner/name) or one of {', '.join(packaged)}")
+        return None
+    wanted = "wanted config.json, weights (model.safetensors) and tokenizer.json, as save_pretrained writes them"
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model.path: {path}: the folder has no config.json; {wanted}")
+    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
+        raise ModelError(f"model.path: {path}: the folder has no weights; {wanted}")
+    return folder
+
+
+def explain(path: str, revision: str | None, folder: Path | None, error: Exception) -> ModelError:
+    """What transformers' error means to the user, in one sentence."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    at = f"model.path: {path}" + (f" at revision {revision}" if revision else "")
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return ModelError(f"{at}: the model is gated; accept its licence at https://huggingface.co/{path} and set HF_TOKEN to a token of that account")
+    reason = " ".join(str(error).split())
+    if folder is None and isinstance(error, OSError):
+        return ModelError(f"{at}: the hub could not be reached, or it has no such model or revision; ({reason[:200]})")
+    return ModelError(f"{at}: transformers cannot load it: {type(error).__name__}: {reason[:300]}")

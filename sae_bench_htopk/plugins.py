@@ -1,0 +1,101 @@
+"""Finds variants and metrics by file name: a plug-in is one file in variants/ or metrics/ that defines one class."""
+
+import ast
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, TypeAlias, TypeVar
+
+from sae_bench_htopk.contract import Metric, Variant
+
+Kind: TypeAlias = Literal["variants", "metrics"]
+Plugin = TypeVar("Plugin", bound=type)
+
+
+class PluginError(LookupError):
+    """No plug-in of that name, or a file that does not define exactly one; the message says which and what is near."""
+
+
+def folder(kind: Kind) -> str:
+    """The folder of plug-ins: inside the package if there is one (a wheel), else beside it (a checkout)."""
+    inside = Path(__file__).parent / kind
+    return str(inside if inside.is_dir() else inside.parents[1] / kind)
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """' did you mean X? known: ...' for the end of an error message."""
+    known = sorted(known)
+    near = difflib.get_close_matches(given, known, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
+
+
+def package(kind: Kind) -> ModuleType:
+    """The module whose __path__ lists the folders of that kind."""
+    return importlib.import_module(f"sae_bench_htopk.{kind}")
+
+
+def add_folder(kind: Kind, directory: Path) -> None:
+    """Looks for plug-ins in a user's folder too. Raises PluginError if it is no folder or would hide a known plug-in."""
+    if not directory.is_dir():
+        raise PluginError(f"--{kind} {directory}: not a folder")
+    paths = package(kind).__path__
+    if str(directory.resolve()) in paths:
+        return
+    for name in (path.stem for path in directory.glob("[!_]*.py")):
+        if name in names(kind):
+            raise PluginError(f"--{kind} {directory}: {name} is already the name of one of the {kind}; rename the file")
+    paths.append(str(directory.resolve()))
+
+
+def names(kind: Kind) -> list[str]:
+    """Every plug-in's name, sorted; imports none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(package(kind).__path__) if not module.name.startswith("_"))
+
+
+def source_file(kind: Kind, name: str) -> Path:
+    """The file that defines a plug-in. Raises PluginError with the nearest name."""
+    for directory in package(kind).__path__:
+        if (path := Path(directory) / f"{name}.py").is_file():
+            return path
+    raise PluginError(f"no {kind[:-1]} is called {name!r}; {suggest(name, names(kind))}")
+
+
+def load(kind: Kind, name: str, wanted: Plugin) -> Plugin:
+    """The one class of kind `wanted` that the file defines itself."""
+    path = source_file(kind, name)
+    module = importlib.import_module(f"sae_bench_htopk.{kind}.{name}")
+    found = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, wanted) and value.__module__ == module.__name__]
+    if len(found) != 1:
+        raise PluginError(f"{path}: defines {len(found)} classes of {wanted.__name__}, wanted exactly one")
+    return found[0]
+
+
+def variant(name: str) -> type[Variant]:
+    """The variant of that name."""
+    return load("variants", name, Variant)
+
+
+def metric(name: str) -> type[Metric]:
+    """The metric of that name."""
+    return load("metrics", name, Metric)
+
+
+def first_line(kind: Kind, name: str) -> str:
+    """The first line of the plug-in's class docstring: its line on a page; read without importing anything."""
+    tree = ast.parse(source_file(kind, name).read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    text = next((doc for node in reversed(classes) if (doc := ast.get_docstring(node))), ast.get_docstring(tree) or "")
+    return text.split("\n", 1)[0]
+
+
+def code_of(path: Path) -> str:
+    """The file's syntax tree without docstrings, as text: what a hash must see and no more."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

@@ -1,0 +1,186 @@
+"""Looks closely at a few held-out rows: which rows, which latents tell a label on some documents, and how well they do on others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt64
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from sae_bench_htopk.contract import Codes
+
+CHOOSE, FIT, SCORE = 0, 1, 2  # the parts of the documents: no document is in two
+Features: TypeAlias = "sparse.csr_matrix | np.ndarray"  # [rows, features]
+
+
+def mixed(numbers: UInt64[np.ndarray, " rows"]) -> UInt64[np.ndarray, " rows"]:
+    """Each number's place in a fixed shuffle of all 64-bit numbers (splitmix64): no two share one."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def parts(documents: int) -> Int[np.ndarray, " documents"]:
+    """CHOOSE, FIT or SCORE for each document: a third each, dealt out in shuffled order."""
+    part = np.empty(documents, dtype=np.int64)
+    part[mixed(np.arange(documents, dtype=np.uint64)).argsort()] = np.arange(documents) % 3
+    return part
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of held-out text and their keys, on the CPU."""
+
+    key: UInt64[np.ndarray, " rows"]
+    document: Int[np.ndarray, " rows"]
+    span: Int[np.ndarray, "rows 2"]
+    x: Float[Tensor, "rows d"]
+
+    def take(self, index: Int[np.ndarray, " chosen"]) -> "Rows":
+        """Some of the rows."""
+        return Rows(self.key[index], self.document[index], self.span[index], self.x[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The `limit` rows of smallest key among all rows seen: a random sample of the text that no cut into batches can change.
+
+    It never changes: `grow` makes the next one, once per batch of text, so that all SAEs that see the same text share it.
+    """
+
+    limit: int
+    pieces: tuple[Rows, ...] = ()
+    bound: int = 2**64  # rows from this key on are surely not in it
+
+    @classmethod
+    @cache
+    def empty(cls, limit: int) -> "Sample":
+        """The sample of no text, where every SAE begins."""
+        return cls(limit)
+
+    @cached_property
+    def seen(self) -> Rows:
+        """All rows still held, in the order in which they came: those of the sample and some others."""
+        keys, documents, spans = (np.concatenate([getattr(piece, name) for piece in self.pieces]) for name in ("key", "document", "span"))
+        return Rows(keys, documents, spans, torch.cat([piece.x for piece in self.pieces]))
+
+    @cached_property
+    def order(self) -> Int[np.ndarray, " rows"]:
+        """Which of the rows in `seen` are the sample, by ascending key."""
+        return self.seen.key.argsort()[: self.limit]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The sample, by ascending key."""
+        return self.seen.take(self.order)
+
+
+@lru_cache(maxsize=8)
+def grow(
+    sample: Sample,
+    x: Float[Tensor, "batch d"],
+    document: Int[Tensor, " batch"],
+    position: Int[Tensor, " batch"],
+    span: Int[Tensor, "batch 2"],
+    massive: Bool[Tensor, " batch"],
+) -> tuple[Sample, Int[np.ndarray, " entering"], Int[np.ndarray, " kept"] | None]:
+    """The sample after one more batch, the rows of the batch that enter it, and which of the rows then held it keeps (None: all).
+
+    Tensors are told apart by identity: the same text in the same tensors is looked at once, whatever the number of SAEs.
+    """
+    place = document.cpu().numpy().astype(np.uint64) << np.uint64(32) | position.cpu().numpy().astype(np.uint64)
+    key = mixed(place)
+    entering = np.flatnonzero((key <= np.uint64(sample.bound - 1)) & ~massive.cpu().numpy())
+    index = torch.from_numpy(entering).to(x.device)
+    new = Rows(key[entering], document[index].cpu().numpy(), span[index].cpu().numpy(), x[index].float().cpu())
+    grown = Sample(sample.limit, (*sample.pieces, new), sample.bound)
+    if sum(len(piece.key) for piece in grown.pieces) <= 2 * sample.limit:
+        return grown, entering, None
+    bound = int(grown.rows.key[-1]) + 1
+    return Sample(sample.limit, (grown.rows,), bound), entering, grown.order
+
+
+def code_matrix(codes: Codes, rows: Int[np.ndarray, " chosen"], latents: int) -> sparse.csr_matrix:
+    """The codes of some rows as a sparse [chosen, latents] matrix on the CPU."""
+    values, indices, offsets = (part.detach().cpu().numpy() for part in codes)
+    return sparse.csr_matrix((values.astype(np.float32, copy=False), indices, offsets), shape=(len(offsets) - 1, latents))[rows]
+
+
+def contrast(features: Features, labels: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
+    """|mean of each feature over a label's rows - its mean over the other rows|."""
+    on, rows = labels.sum(0)[:, None], len(labels)
+    sums, total = (features.T @ labels.astype(np.float64)).T, np.asarray(features.sum(0, dtype=np.float64)).reshape(1, -1)
+    difference: np.ndarray = np.abs(sums / on - (total - sums) / (rows - on))
+    return difference
+
+
+def firing_f1(codes: sparse.csr_matrix, labels: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels latents"]:
+    """F1 of 'the latent fires' as a prediction of each label."""
+    fires = codes > 0
+    hits = (fires.T @ labels.astype(np.float64)).T
+    f1: np.ndarray = 2 * hits / (np.asarray(fires.sum(0)).reshape(1, -1) + labels.sum(0)[:, None])
+    return f1
+
+
+def strongest(scores: Float[np.ndarray, "labels features"], count: int) -> Int[np.ndarray, "labels count"]:
+    """The `count` largest of each row, descending; ties go to the first."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+
+def dense(features: Features, columns: Int[np.ndarray, " k"]) -> Float[np.ndarray, "rows k"]:
+    """A few features of all rows, as float64."""
+    chosen = features[:, columns]
+    return np.asarray(chosen.toarray() if sparse.issparse(chosen) else chosen, dtype=np.float64)
+
+
+def decisions(train: Float[np.ndarray, "rows k"], label: Bool[np.ndarray, " rows"], test: Float[np.ndarray, "scored k"]) -> Float[np.ndarray, " scored"]:
+    """Log odds of the label on `test` by a logistic regression fitted on `train`: features standardised, classes of equal weight, C = 1."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)).fit(train, label)
+    return np.asarray(probe.decision_function(test), dtype=np.float64)
+
+
+class Tally:
+    """Hits and misses of a yes-or-no prediction, counted per document."""
+
+    def __init__(self, predicted: Bool[np.ndarray, " rows"], label: Bool[np.ndarray, " rows"], document: Int[np.ndarray, " rows"], documents: int) -> None:
+        kind = 2 * label + predicted
+        self.counts = np.bincount(document * 4 + kind, minlength=4 * documents).reshape(documents, 4).astype(np.float64)
+
+    def balanced(self, weights: Float[np.ndarray, " documents"]) -> float:
+        """Mean of the shares of negatives and of positives that are predicted right; each must have some weight."""
+        right_no, wrong_yes, wrong_no, right_yes = weights @ self.counts
+        return float((right_no / (right_no + wrong_yes) + right_yes / (right_yes + wrong_no)) / 2)
+
+    def f1(self, weights: Float[np.ndarray, " documents"]) -> float:
+        """2 hits / (positives + predicted positives); positives must have some weight."""
+        _, wrong_yes, wrong_no, right_yes = weights @ self.counts
+        return float(2 * right_yes / (2 * right_yes + wrong_yes + wrong_no))
+
+
+class RankedScores:
+    """Area under the ROC curve of one score, sorted once and then quick for any weights of documents."""
+
+    def __init__(self, scores: Float[np.ndarray, " rows"], label: Bool[np.ndarray, " rows"], document: Int[np.ndarray, " rows"]) -> None:
+        order = scores.argsort(kind="stable")
+        self.starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of runs of equal scores
+        self.label, self.document = label[order].astype(np.float64), document[order]
+
+    def auc(self, weights: Float[np.ndarray, " documents"]) -> float:
+        """Chance that a positive row scores above a negative one, ties half; both must have some weight."""
+        row = weights[self.document]
+        on, off = (np.add.reduceat(row * side, self.starts) for side in (self.label, 1 - self.label))
+        return float(on @ (off.cumsum() - off / 2) / (on.sum() * off.sum()))
+
+
+def tellable(labels: Bool[np.ndarray, "rows labels"], part: Int[np.ndarray, " rows"], least: int) -> Bool[np.ndarray, " labels"]:
+    """The labels with at least `least` rows that carry it and `least` that do not, in each part."""
+    counts: Sequence[np.ndarray] = [np.minimum(labels[part == which].sum(0), (~labels[part == which]).sum(0)) for which in (CHOOSE, FIT, SCORE)]
+    return np.min(counts, axis=0) >= least

@@ -1,0 +1,125 @@
+"""Reads and writes the results of one trained SAE: one JSON file each, the only input of the leaderboard."""
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+Record: TypeAlias = dict[str, Any]
+SCHEMA = 1
+PARTS: dict[str, type] = {
+    "suite": str, "train_key": str, "sae": dict, "rows": list, "curve": list, "cost": dict,
+    "text": dict, "model": dict, "settings": dict, "provenance": dict,
+}  # fmt: skip
+SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
+ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "native": bool, "reading": dict, "values": dict, "missing": dict}
+FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
+
+
+class RecordError(ValueError):
+    """A record that cannot be read or must not be written; the message names the file, the place in it, and what is wanted."""
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Writes `folder`/<train_key>.json whole or not at all, and returns its path. Raises RecordError, before anything is written, if it is invalid."""
+    validate(record, "record to be written")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(as_text(record))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
+        os.replace(temporary, path := folder / f"{record['train_key']}.json")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name is on disk only when the folder is
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    return path
+
+
+def as_text(record: Record) -> str:
+    """The same record is the same text: sorted keys, floats at full precision."""
+    return json.dumps(record, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read(path: Path) -> Record:
+    """One record. Raises RecordError if the file is damaged, of a newer schema, or not what its name says."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+    except (ValueError, OSError) as error:
+        raise RecordError(f"{path}: not a readable record: {error}") from None
+    validate(record, str(path))
+    if record["train_key"] != path.stem:
+        raise RecordError(f"{path}: holds the record of train_key {record['train_key']}, wanted that of its file name")
+    return record  # type: ignore[no-any-return]
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Every record of a folder, by file name; none if there is no such folder. Raises RecordError as `read` does."""
+    return [read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def refuse_constant(constant: str) -> NoReturn:
+    """NaN and infinities are no JSON; a number that is not there is null, with its reason under `missing`."""
+    raise ValueError(f"{constant} is no number")
+
+
+def validate(record: Any, where: str) -> None:
+    """Raises RecordError, which begins with `where`, unless the record is complete, of this schema, and honest about what is missing."""
+    if not isinstance(record, dict):
+        raise RecordError(f"{where}: holds {type(record).__name__}, wanted an object")
+    if (schema := record.get("schema")) != SCHEMA:
+        advice = "update sae_bench_htopk to read it" if isinstance(schema, int) and schema > SCHEMA else "run the suite again to remake it"
+        raise RecordError(f"{where}: schema is {schema!r}, wanted {SCHEMA}; {advice}")
+    demand(record, PARTS, where)
+    demand(record["sae"], SAE_PARTS, f"{where}: sae")
+    if not FILE_NAME.fullmatch(record["train_key"]):
+        raise RecordError(f"{where}: train_key is {record['train_key']!r}, wanted letters and digits")
+    for path, value in leaves(record, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
+    for index, row in enumerate(record["rows"]):
+        validate_row(row, f"{where}: rows[{index}]")
+
+
+def validate_row(row: Any, where: str) -> None:
+    """Raises RecordError unless every value is a number, or null with its reason."""
+    demand(row, ROW_PARTS, where)
+    demand(row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    for column, value in row["values"].items():
+        if value is None and not row["missing"].get(column):
+            raise RecordError(f"{where}: {column} is null, wanted its reason under `missing`")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise RecordError(f"{where}: {column} is {value!r}, wanted a number or null")
+
+
+def demand(part: Any, wanted: dict[str, type], where: str) -> None:
+    """Raises RecordError unless `part` is an object that holds every key of `wanted` with that type."""
+    if not isinstance(part, dict):
+        raise RecordError(f"{where}: is {type(part).__name__}, wanted an object")
+    for key, kind in wanted.items():
+        if key not in part:
+            raise RecordError(f"{where}: has no {key!r}, wanted one of type {kind.__name__}")
+        if not isinstance(part[key], kind) or (kind is int and isinstance(part[key], bool)):
+            raise RecordError(f"{where}: {key} is {part[key]!r}, wanted {kind.__name__}")
+
+
+def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value that is no container, with its path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from leaves(inner, f"{path}[{index}]")
+    else:
+        yield path, value

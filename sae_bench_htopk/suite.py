@@ -1,0 +1,163 @@
+"""From a suite's YAML file to a frozen Suite: sweeps and seeds multiplied out, and nothing in it that contradicts the rest.
+
+Only lists under `sweep`, `read` and `seeds` multiply. Every error is a SuiteError of one sentence that names file, line, key,
+the value given, what is wanted, and the nearest valid name.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import product
+from pathlib import Path
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.contract import Reading, Selector
+from sae_bench_htopk.strict_yaml import SuiteError, Value, read
+from sae_bench_htopk.suite_fields import SCHEMA, CalibrationText, Count, HeldOut, MetricUse, Model, Only, Read, Sae, Shape, Suite, Text, Title, VariantName
+from sae_bench_htopk.typed import build, record, required
+
+__all__ = ["CalibrationText", "HeldOut", "MetricUse", "Model", "Only", "Read", "Sae", "Shape", "Suite", "SuiteError", "Text", "load", "suite_names", "title_of"]
+
+ENTRY = ("variant", "latents", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
+MAY_BE_ZERO = {"warm_up", "decay", "auxk", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
+SHARES = {"warm_up", "decay", "betas"}  # of the recipe's numbers; none may exceed 1
+
+
+def folder() -> Path:
+    """The packaged suites: inside the package if they are there (a wheel), else beside it (a checkout)."""
+    inside = Path(__file__).parent / "suites"
+    return inside if inside.is_dir() else inside.parents[1] / "suites"
+
+
+def suite_names() -> list[str]:
+    """The packaged suites, sorted."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def title_of(name: str) -> str:
+    """The title of a packaged suite. Raises SuiteError if there is no such suite or it has no title."""
+    title: str = required(read(find(name)), "title", Title)
+    return title
+
+
+def find(path_or_name: str) -> Path:
+    """An existing file, else the packaged suite of that name. Raises SuiteError with the nearest name."""
+    if os.path.isfile(path_or_name):
+        return Path(path_or_name)
+    if path_or_name in suite_names():
+        return folder() / f"{path_or_name}.yaml"
+    what = "is a folder" if os.path.isdir(path_or_name) else "is no file"
+    raise SuiteError(f"{path_or_name} {what}, wanted a YAML file or the name of a suite; {plugins.suggest(Path(path_or_name).stem, suite_names())}")
+
+
+def load(path_or_name: str) -> Suite:
+    """The suite of a file, or a packaged one by name. Raises SuiteError if it is not exactly what a suite may be."""
+    path = find(path_or_name)
+    root = read(path)
+    schema = required(root, "schema", int)
+    if schema != SCHEMA:
+        newer = ", since a newer sae_bench_htopk wrote this suite: upgrade to run it" if schema > SCHEMA else ""
+        raise root.at("schema").wanted(f"{SCHEMA}{newer}")
+    if not re.fullmatch(r"\w[\w-]*", path.stem) or path.stem.lower() == "readme":  # it names the page and the folder of records
+        raise root.error(f"the file is called {path.stem}, wanted a name of letters, digits, _ and -, and not README")
+    suite = record(Suite, root, name=path.stem, saes=(), beside=["saes"])
+    check_sizes(suite, root)
+    suite = replace(suite, saes=saes_of(required(root, "saes", tuple[Value, ...]), suite, root.at("read")))
+    within(root.at("read"), max(sae.latents for sae in suite.saes), "the largest dictionary of the suite")
+    check_metrics(suite, root.at("metrics"))
+    return suite
+
+
+def check_sizes(suite: Suite, root: Value) -> None:
+    """Refuses numbers of the recipe that no training has, and texts too short to give one batch or one window."""
+    for key, item in root.at("train").data.items():
+        for number in item.data if isinstance(item.data, list) else [item]:
+            if number.data is not None and (number.data < 0 or (number.data == 0 and key not in MAY_BE_ZERO)):
+                raise number.wanted("a number of at least 0" if key in MAY_BE_ZERO else "a number above 0")
+            if key in SHARES and number.data > 1:
+                raise number.wanted("a share of at most 1")
+    if suite.train.tokens < suite.train.batch:
+        raise root.at("train.tokens").wanted(f"at least one batch of {suite.train.batch}")
+    for part, tokens in (("held_out", suite.text.held_out.tokens), ("calibration", suite.text.calibration.tokens)):
+        if tokens < suite.model.context:
+            raise root.at(f"text.{part}.tokens").wanted(f"at least one window of {suite.model.context}, the model's context")
+
+
+def saes_of(entries: tuple[Value, ...], suite: Suite, suite_read: Value) -> tuple[Sae, ...]:
+    """Every SAE of the suite: by entry, then by sweep, then by seed. Raises SuiteError if two are the same."""
+    found: list[tuple[Value, Sae]] = []
+    for entry in entries:
+        points = [(point, sae_of(point, suite, suite_read)) for point in sweep(entry)]
+        if "read" in entry.data:
+            within(entry.data["read"], max(sae.latents for _, sae in points), "this entry's dictionary")
+        for point, sae in points:
+            for other, before in found:
+                if (sae.variant, sae.config, sae.latents) == (before.variant, before.config, before.latents):
+                    raise entry.error(f"{point.written} is the same SAE as {other.path} in line {other.line}, wanted every SAE once")
+            found.append((point, sae))
+    return tuple(replace(sae, seed=seed) for _, sae in found for seed in suite.seeds)
+
+
+def sweep(entry: Value) -> Iterator[Value]:
+    """The entry without its `sweep`, once for every combination of the lists that stand there."""
+    if not isinstance(entry.data, dict) or "sweep" not in entry.data:
+        yield entry
+        return
+    swept = entry.data["sweep"]
+    lists: Mapping[str, tuple[Value, ...]] = build(Mapping[str, tuple[Value, ...]], swept)
+    rest = {key: value for key, value in entry.data.items() if key != "sweep"}
+    for key in lists:
+        if key in rest or key in ("variant", "read", "sweep"):
+            raise swept.at(key).error(f"{key} cannot be swept here" + (", since the entry gives it too" if key in rest else ""))
+    for items in product(*lists.values()):
+        point = dict(zip(lists, items, strict=True))
+        yield replace(entry, data={**rest, **point}, written=", ".join(f"{key}: {item.written}" for key, item in point.items()))
+
+
+def sae_of(entry: Value, suite: Suite, suite_read: Value) -> Sae:
+    """One SAE with the suite's first seed. Raises SuiteError if it cannot be trained at its budget, or no reading is left."""
+    variant = plugins.variant(name := required(entry, "variant", VariantName))
+    config = record(variant.Config, entry, beside=ENTRY)
+    latents = required(entry, "latents", Count) if "latents" in entry.data else suite.train.latents
+    budget = variant.budget(config)
+    if not 1 <= budget <= latents:
+        wanted = f"at most {latents}, since a budget cannot be larger than the dictionary" if budget > latents else "a budget of at least 1"
+        raise entry.at("k").wanted(wanted)
+    own = entry.data.get("read", replace(entry, data={}))
+    if not isinstance(own.data, dict):
+        raise own.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}")
+    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})))
+    if not sae.readings():
+        raise entry.error(f"no reading of a dictionary of {latents} is left: k {list(sae.read.k)} at latents {list(sae.read.latents)}")
+    return sae
+
+
+def within(own: Value, size: int, holder: str) -> None:
+    """Refuses a `read` with a k or a number of latents that is larger than every dictionary it reads."""
+    for key in ("k", "latents"):
+        for item in own.data[key].data if key in own.data else ():
+            if isinstance(item.data, int) and item.data > size:
+                raise item.wanted(f"at most {size}, the size of {holder}")
+
+
+def check_metrics(suite: Suite, metrics: Value) -> None:
+    """Refuses a metric that is listed twice, and a limit that no reading meets."""
+    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed) for sae in suite.saes for reading in sae.readings()]
+    names = [use.name for use in suite.metrics]
+    for place, (use, value) in enumerate(zip(suite.metrics, metrics.data, strict=True)):
+        if use.name in names[:place]:
+            raise value.error(f"the metric {use.name} is listed twice; it stands in line {metrics.data[names.index(use.name)].line} too")
+        if use.only:
+            check_limits(use.only, value.at("only"), readings)
+
+
+def check_limits(only: Only, value: Value, readings: list[tuple[Reading, Selector, int]]) -> None:
+    """Refuses a value that limits a metric to readings that do not exist, and limits that no reading meets together."""
+    for key, items in value.data.items():
+        for limit, item in zip(getattr(only, key), items.data, strict=True):
+            alone = replace(Only(), **{key: (limit,)})
+            if not any(alone.allows(*reading) for reading in readings):
+                raise item.wanted(f"a value of {key} that some SAE of the suite is read at")
+    if not any(only.allows(*reading) for reading in readings):
+        raise value.error(f"{value.written} leaves the metric no reading of any SAE of the suite")

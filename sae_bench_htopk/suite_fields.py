@@ -1,0 +1,171 @@
+"""The frozen classes of a suite: their fields are the keys of its YAML file, their types what may stand there.
+
+A key is added by adding a field; `typed` reads it, checks it and words its errors from the type.
+"""
+
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Annotated, Any, Literal, TypeAlias
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.contract import Cut, Rank, Reading, Selector
+from sae_bench_htopk.controls import CONTROLS
+from sae_bench_htopk.lm import Hook
+from sae_bench_htopk.strict_yaml import Value
+from sae_bench_htopk.text import Files, Hub, Installed, Source
+from sae_bench_htopk.trainer import Recipe
+from sae_bench_htopk.typed import Names, Rule, Word, build, record, required
+
+SCHEMA = 1
+SOURCES: dict[str, type[Source]] = {"installed": Installed, "files": Files, "hub": Hub}
+
+DISTINCT = Rule(lambda items: len(set(items)) == len(items), "every value once")
+GIVEN = Rule(lambda items: items is not None, "a list, or no such key for no limit")
+Count: TypeAlias = Annotated[int, Rule(lambda count: count >= 1, "a whole number of at least 1")]
+Seed: TypeAlias = Annotated[int, Rule(lambda seed: seed >= 0, "a whole number of at least 0")]
+Dictionary: TypeAlias = Annotated[Count | None, Word("all", None)]
+Title: TypeAlias = Annotated[str, Rule(lambda title: "\n" not in title, "one line of text")]
+
+VariantName: TypeAlias = Annotated[str, Names(lambda: plugins.names("variants"))]
+MetricName: TypeAlias = Annotated[str, Names(lambda: plugins.names("metrics"))]
+ControlName: TypeAlias = Annotated[str, Names(lambda: CONTROLS)]
+SourceName: TypeAlias = Annotated[str, Names(lambda: SOURCES)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The model's width, number of layers and vocabulary, so that a plan needs no model; a run verifies them."""
+
+    d: Count
+    layers: Count
+    vocab: Count
+
+
+@dataclass(frozen=True)
+class Model:
+    """The language model: an embedded one's name, a folder or a hub id; the hook point; tokens per window."""
+
+    path: str
+    hook: Hook
+    shape: Shape
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    context: Annotated[int, Rule(lambda context: context >= 2, "at least 2 tokens, BOS and another")] = 256
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hook.layer < self.shape.layers:
+            raise ValueError(f"hook.layer: {self.hook.layer}, wanted 0 to {self.shape.layers - 1}, since the model's shape has {self.shape.layers} layers")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How much held-out text metrics see: tokens, and at most so many documents (None: as many as it takes)."""
+
+    tokens: Count
+    documents: Count | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """How much text finds thresholds and ranks."""
+
+    tokens: Count
+
+
+@dataclass(frozen=True)
+class Text:
+    """Where text comes from; in a file the source's own keys stand beside these."""
+
+    source: Source
+    held_out: HeldOut
+    calibration: CalibrationText
+
+    @classmethod
+    def from_value(cls, value: Value) -> "Text":
+        """`source` names the class whose fields the other keys are."""
+        kind = SOURCES[required(value, "source", SourceName)]
+        source = record(kind, value, beside=[field.name for field in fields(cls)])
+        return record(cls, value, beside=["source", *(field.name for field in fields(kind))], source=source)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Readings as lists that multiply; None among `latents`, `all` in a file, is the whole dictionary."""
+
+    k: Annotated[tuple[Count, ...], DISTINCT]
+    latents: Annotated[tuple[Dictionary, ...], DISTINCT] = (None,)
+    select: Annotated[tuple[Selector, ...], DISTINCT] = ("row", "threshold")
+    cut: Annotated[tuple[Cut, ...], DISTINCT] = ("before",)
+    rank: Annotated[tuple[Rank, ...], DISTINCT] = ("importance",)
+
+
+@dataclass(frozen=True)
+class Sae:
+    """One SAE to train, or to read from another's weights, and how it is read."""
+
+    variant: str
+    config: Any  # the variant's own frozen Config
+    latents: int
+    seed: int
+    read: Read
+
+    def readings(self) -> tuple[Reading, ...]:
+        """The product of `read` less what makes no sense: more latents than there are, k beyond the usable ones, repetitions."""
+        found = []
+        for k, latents, select, cut, rank in product(self.read.k, self.read.latents, self.read.select, self.read.cut, self.read.rank):
+            whole = latents is None or latents == self.latents  # nothing is cut, so cut and rank say nothing
+            usable = self.latents if latents is None or cut == "after" else latents
+            if (latents or 0) <= self.latents and k <= usable:
+                found.append(Reading(k, None, select) if whole else Reading(k, latents, select, cut, rank))
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Only:
+    """The readings and seeds that a costly metric is limited to; None does not limit, "native" is each variant's own selector."""
+
+    k: Annotated[tuple[Count, ...] | None, GIVEN] = None
+    latents: Annotated[tuple[Dictionary, ...] | None, GIVEN] = None
+    select: Annotated[tuple[Literal["native", "row", "threshold"], ...] | None, GIVEN] = None
+    cut: Annotated[tuple[Cut, ...] | None, GIVEN] = None
+    rank: Annotated[tuple[Rank, ...] | None, GIVEN] = None
+    seeds: Annotated[tuple[Seed, ...] | None, GIVEN] = None
+
+    def allows(self, reading: Reading, native: Selector, seed: int) -> bool:
+        """Whether a reading is within every limit; `native` is the variant's own selector, `seed` the SAE's."""
+        limits = ((self.k, reading.k), (self.latents, reading.latents), (self.cut, reading.cut), (self.rank, reading.rank), (self.seeds, seed))
+        selects = {reading.select, "native"} if reading.select == native else {reading.select}
+        return all(limit is None or value in limit for limit, value in limits) and (self.select is None or not selects.isdisjoint(self.select))
+
+
+@dataclass(frozen=True)
+class MetricUse:
+    """A metric, and the readings that it is limited to."""
+
+    name: str
+    only: Only | None = None
+
+    @classmethod
+    def from_value(cls, value: Value) -> "MetricUse":
+        """A name, or {metric: name, only: {...}}."""
+        if not isinstance(value.data, dict):
+            return cls(build(MetricName, value))
+        return record(cls, value, beside=["metric"], name=required(value, "metric", MetricName))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All that a run is told; `saes` has sweeps and seeds multiplied out."""
+
+    name: str
+    title: Title
+    model: Model
+    text: Text
+    train: Recipe
+    seeds: Annotated[tuple[Seed, ...], DISTINCT]
+    saes: tuple[Sae, ...]
+    read: Read
+    metrics: tuple[MetricUse, ...]
+    controls: Annotated[tuple[ControlName, ...], DISTINCT]
+    demonstration: bool = False
+    schema: int = SCHEMA

@@ -1,0 +1,131 @@
+"""The one training loop: every SAE of a group takes the same batches, under the same optimizer, schedule and care for dead latents."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_bench_htopk import ops
+from sae_bench_htopk.contract import Statistics, Step, Variant
+
+RECIPE_VERSION = 1  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What training is the same for all variants. The source of each default stands beside it."""
+
+    tokens: int
+    batch: int
+    latents: int
+    rate: float | None = None  # None: 2e-4 / sqrt(latents / 2**14), dictionary_learning's rule for these units
+    warm_up: float = 0.05  # share of the steps, linear; ours (dictionary_learning: 1,000 steps, too long for small runs)
+    decay: float = 0.2  # share of the steps at the end, linear to 0 (SAEBench's protocol, arXiv:2503.09532)
+    clip: float = 1.0  # norm of the whole gradient (dictionary_learning)
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam (dictionary_learning)
+    auxk: float = 1 / 32  # weight of the loss on dead latents (Gao et al., arXiv:2406.04093); 0 leaves it out
+    auxk_latents: int | None = None  # dead latents used per vector; None: d / 2 (dictionary_learning)
+    dead_after: int = 10_000_000  # tokens without firing (Gao et al.)
+    block: int = 65_536  # activation vectors that are shuffled together; ours
+    stream_seed: int = 0
+
+    def learning_rate(self, latents: int) -> float:
+        """The rate of an SAE of that many latents."""
+        return self.rate if self.rate is not None else 2e-4 / math.sqrt(latents / 2**14)
+
+    def steps(self) -> int:
+        """The number of batches."""
+        return self.tokens // self.batch
+
+
+class Learner:
+    """One SAE in training: its optimizer, schedule, the ages of its latents, and its curve."""
+
+    def __init__(self, variant: Variant, recipe: Recipe, statistics: Statistics) -> None:
+        """Starts the variant from the stream's statistics."""
+        self.variant, self.recipe, self.total_variance = variant, recipe, statistics.total_variance
+        variant.start(statistics)
+        self.parameters = [p for name, p in variant.named_parameters() if name not in variant.frozen]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.learning_rate(len(variant.W_enc)), betas=recipe.betas, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
+        self.silent_for = torch.zeros(len(variant.W_enc), dtype=torch.long, device=variant.W_enc.device)  # tokens since a latent fired
+        self.curve: list[dict[str, float]] = []
+        self.tokens = 0
+
+    def factor(self, step: int) -> float:
+        """Warm-up, plateau, decay to zero."""
+        steps = self.recipe.steps()
+        rising = (step + 1) / max(1, round(self.recipe.warm_up * steps))
+        falling = (steps - step) / max(1, round(self.recipe.decay * steps))
+        return min(1.0, rising, max(0.0, falling))
+
+    def take(self, x: Float[Tensor, "batch d"]) -> Step:
+        """One optimizer step on one batch. Raises FloatingPointError if the loss is no number."""
+        step = self.variant.step(x)
+        loss = step.loss / self.total_variance
+        dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
+        if self.recipe.auxk and len(dead):
+            loss = loss + self.recipe.auxk * auxk_loss(self.variant, x, step.x_hat, dead, self.recipe.auxk_latents or x.shape[1] // 2)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")
+        loss.backward()
+        if "W_dec" not in self.variant.frozen:
+            drop_parallel(self.variant.W_dec)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        if "W_dec" not in self.variant.frozen:
+            with torch.no_grad():
+                self.variant.W_dec.div_(self.variant.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
+        self.tokens += len(x)
+        return step
+
+    def note(self, step: Step, x: Float[Tensor, "batch d"]) -> None:
+        """Adds a point to the curve: loss and final error over the stream's variance, and the number of dead latents."""
+        error = (x - step.x_hat).square().sum(1).mean() / self.total_variance
+        dead = int((self.silent_for >= self.recipe.dead_after).sum())
+        self.curve.append({"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead})
+
+
+def auxk_loss(
+    variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int
+) -> Float[Tensor, ""]:
+    """How badly the k strongest dead latents of each vector explain what the SAE left over, over the left-over's variance.
+
+    Gao et al. 2024 (arXiv:2406.04093), appendix A.2. Only the dead latents' columns are ever made.
+    """
+    left = (x - x_hat).detach()
+    scores = variant.activation(variant.preactivations(x, dead))
+    latents, offsets = ops.choose_per_row(scores.detach(), k)
+    values = scores[ops.owners(offsets), latents]
+    error = (left - ops.decode(values, latents, offsets, variant.W_dec[dead])).square().sum(1).mean()
+    return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+
+
+@torch.no_grad()
+def drop_parallel(W: Float[Tensor, "latents d"]) -> None:
+    """Takes from the gradient of unit rows the part along each row, which renormalising would undo (Gao et al. 2024)."""
+    if W.grad is not None:
+        W.grad.sub_((W.grad * W).sum(1, keepdim=True) * W)
+
+
+def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"]], curve_points: int = 40) -> Iterator[int]:
+    """Trains all learners on the same batches in the same order; yields the tokens seen after each batch."""
+    if not learners:
+        return
+    recipe = learners[0].recipe
+    steps = recipe.steps()
+    marks = {round(steps * (point + 1) / curve_points) - 1 for point in range(curve_points)}
+    for index, x in zip(range(steps), batches, strict=False):
+        for learner in learners:
+            step = learner.take(x)
+            if index in marks:
+                learner.note(step, x)
+        yield (index + 1) * recipe.batch
+    if learners[0].tokens < steps * recipe.batch:
+        raise ValueError(f"train.tokens: {recipe.tokens:,} asked for, the text gave {learners[0].tokens:,}")
