@@ -185,7 +185,7 @@ class Board:
     @cached_property
     def ks(self) -> list[int]:
         """The budgets at which whole dictionaries are read."""
-        return sorted({k for sae in self.saes for k in sae.ks()})
+        return sorted({k for sae in self.saes or self.everything for k in sae.ks()})
 
     @cached_property
     def seeds(self) -> int:
@@ -237,7 +237,7 @@ class Board:
     @cached_property
     def anchor(self) -> int:
         """The budget at which dictionary sizes are compared: the k that most of the SAEs read on fewer latents were trained at."""
-        return max(self.ks, key=lambda k: (sum(sae.budget == k for sae in self.sub_dictionaries or self.saes), k))
+        return max(self.ks, key=lambda k: (sum(sae.budget == k for sae in self.sub_dictionaries or self.saes), k), default=1)
 
     def size_lines(self, relative: bool) -> list[SizeLine]:
         """Explained variance by number of latents in use, at k = anchor or at the same share of the latents."""

@@ -65,3 +65,8 @@ class PCA(Variant):
 
 
 CONTROLS: dict[str, type[Variant]] = {"pca": PCA, "untrained": Untrained, "random_decoder": RandomDecoder}
+
+
+def dictionary_size(name: str, d: int, latents: int) -> int:
+    """How many latents a control has: PCA as many as there are components, the others as many as the suite's SAEs."""
+    return d if name == "pca" else latents

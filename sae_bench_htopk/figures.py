@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 from sae_bench_htopk import frontier, plugins
 from sae_bench_htopk.board import DELTA, EV, L0, SHOWN, Board, Number, Sae
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, less those that vanish on white or on black
-PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+# Okabe and Ito's colours, which the colour-blind can tell apart: without yellow and black, the palest two darkened,
+# so that each has a contrast of 3 to white and to GitHub's dark page
+PALETTE = ("#CC8400", "#3399D6", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+TINY = 1e-6  # what a log scale shows of 0
 GREY = "#808080"  # the same contrast on a white and on a near-black page
 STYLE = {"envelope": "-", "sae": "-", "single": "-", "oracle": "--", "control": ":"}
 
@@ -35,7 +37,7 @@ class Point(NamedTuple):
     x: float
     y: float
     spread: float | None  # standard deviation over seeds
-    best: bool  # no other point of a trained SAE has a lower or equal x and a better y
+    best: bool  # on the frontier of its panel: no other point of a trained SAE is as good in x and y and better in one
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Picture:
     y: str
     better: frontier.Better
     points: tuple[Point, ...]
-    log_y: bool = False
+    scale: Literal["linear", "log", "unexplained"] = "linear"  # unexplained: log of 1 - y, for what ends at 1
 
     def csv(self) -> str:
         """The data, six digits of each number."""
@@ -60,9 +62,18 @@ class Picture:
             writer.writerow([point.panel, point.line, point.variant, point.kind, *numbers, "yes" if point.best else "no"])
         return file.getvalue()
 
+    def y_title(self) -> str:
+        """EV (higher is better; log of 1 - EV)."""
+        title = SHOWN[self.y][0]
+        return f"{title} ({self.better} is better{ {'linear': '', 'log': '; log scale', 'unexplained': f'; log scale of 1 - {title}'}[self.scale] })"
+
+    def height(self, y: float) -> float:
+        """Where y is drawn on the axis."""
+        return y if self.scale == "linear" else math.log(max(y, TINY)) if self.scale == "log" else -math.log(max(1 - y, TINY))
+
     def stamp(self) -> str:
         """The hash of the data, the words, the colours and the code that draws: two drawings of one stamp show the same."""
-        drawn = [self.csv(), self.alt, str(self.log_y), str(look({p.variant for p in self.points})), plugins.code_of(Path(__file__))]
+        drawn = [self.csv(), self.alt, self.scale, str(look({p.variant for p in self.points})), plugins.code_of(Path(__file__))]
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
 
@@ -95,12 +106,10 @@ def sparsity(board: Board, column: str, name: str) -> Picture:
         for sae in saes:
             lines += readings(board, sae, column, "sae" if len(saes) > 1 else "single")
     controls = [point for sae in board.controls for point in readings(board, sae, column, "control")]
-    on_frontier = frontier.non_dominated([(p.x, p.y) for p in lines] or np.zeros((0, 2)), ("lower", better))
-    points = [point._replace(best=bool(best)) for point, best in zip(lines, on_frontier, strict=True)] + controls
-    heights = [point.y for point in lines]
-    log_y = column == DELTA and bool(heights) and min(heights) > 0 and max(heights) > 10 * min(heights)
+    points = marked(lines, better) + controls
+    positive = column == DELTA and all(point.y > 0 for point in lines)
     words = f"{title} ({better} is better) against measured L0 of each variant, controls in grey"
-    return Picture(name, words, "measured L0", column, better, tuple(points), log_y)
+    return Picture(name, words, "measured L0", column, better, tuple(points), "unexplained" if column == EV else "log" if positive else "linear")
 
 
 def readings(board: Board, sae: Sae, column: str, kind: Literal["sae", "single", "control"]) -> list[Point]:
@@ -118,8 +127,15 @@ def dictionary(board: Board) -> Picture:
         for line, variant, kind, numbers in board.size_lines(relative):
             found = [(size, number) for size, number in numbers.items() if isinstance(number, Number)]
             points += [Point(panel, line, variant, kind, float(size), n.mean, n.spread, False) for size, n in found]
+    points = [point for panel in dict.fromkeys(point.panel for point in points) for point in marked([p for p in points if p.panel == panel], "higher")]
     words = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
-    return Picture("dictionary", words, "latents in use", EV, "higher", tuple(points))
+    return Picture("dictionary", words, "latents in use", EV, "higher", tuple(points), "unexplained")
+
+
+def marked(points: list[Point], better: frontier.Better) -> list[Point]:
+    """The same points, with those on the frontier marked: less of x is better."""
+    best = frontier.non_dominated([(p.x, p.y) for p in points] or np.zeros((0, 2)), ("lower", better))
+    return [point._replace(best=bool(is_best)) for point, is_best in zip(points, best, strict=True)]
 
 
 def svg(picture: Picture) -> str:
@@ -138,29 +154,32 @@ def draw(picture: Picture) -> Figure:
     for axis, panel in zip(axes, panels, strict=True):
         draw_panel(axis, picture, [point for point in picture.points if point.panel == panel])
         axis.set_title(panel, color=GREY, fontsize=11)
-    axes[0].set_ylabel(f"{picture.y.replace('.', ' · ')} ({picture.better} is better)", color=GREY)
+    axes[0].set_ylabel(picture.y_title(), color=GREY)
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr, call-arg]
     return figure
 
 
 def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
     """The lines of one panel: thick for a variant, thin for one of its several SAEs; filled markers lie on the frontier."""
-    ends: list[tuple[str, str, Point]] = []
+    ends: list[tuple[str, str, tuple[float, float]]] = []
     colours = look({p.variant for p in points})
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log" if picture.log_y else "linear")
     for name, kind in dict.fromkeys((point.line, point.kind) for point in points):
         line = [point for point in points if (point.line, point.kind) == (name, kind)]
         colour, marker = (GREY, "x") if kind == "control" else colours[line[0].variant]
-        x, y, error = (np.array(values) for values in ([p.x for p in line], [p.y for p in line], [p.spread or 0.0 for p in line]))
+        x = [point.x for point in line]
+        low, y, high = ([picture.height(p.y + sign * (p.spread or 0.0)) for p in line] for sign in (-1, 0, 1))
         thin = kind == "sae"
         axis.plot(x, y, STYLE[kind], color=colour, linewidth=0.8 if thin else 2.0, alpha=0.6 if thin else 1.0)
-        axis.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
-        for point in line:
-            face = colour if point.best or kind in ("control", "oracle") else "none"
-            axis.plot(point.x, point.y, marker, color=colour, markersize=3 if thin else 6, markerfacecolor=face)
+        axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        for best, face in ((True, colour), (False, "none")):
+            of = [point for point in line if point.best == best]
+            axis.plot([p.x for p in of], [picture.height(p.y) for p in of], marker, color=colour, markersize=3 if thin else 6, markerfacecolor=face)
         if not thin:
-            ends.append((name, colour, line[-1]))
+            ends.append((name, colour, (x[-1], y[-1])))
     axis.set_ylim(*limits(picture))
+    if picture.scale != "linear":
+        axis.set_yticks(*y_ticks(picture))
     ticks = sorted({2 ** round(math.log2(point.x)) for point in points})
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
@@ -173,45 +192,52 @@ def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
 
 
 def limits(picture: Picture) -> tuple[float, float]:
-    """The range of y: all of the thick lines, and below them (above, if lower is better) at most as much again."""
-    def height(value: float) -> float:
-        return math.log(value) if picture.log_y else value
-
-    thick = [height(p.y) for p in picture.points if p.kind in ("envelope", "single", "oracle")]
-    every = [height(p.y) for p in picture.points if not picture.log_y or p.y > 0]
+    """The range of heights: all of the thick lines, and below them (above, if lower is better) at most as much again."""
+    thick = [picture.height(p.y) for p in picture.points if p.kind in ("envelope", "single", "oracle")]
+    every = [picture.height(p.y) for p in picture.points]
     low, high = min(thick or every), max(thick or every)
     span = max(high - low, 1e-3)
     low, high = (max(min(every), low - span), high) if picture.better == "higher" else (low, min(max(every), high + span))
-    low, high = low - span / 15, high + span / 15
-    return (math.exp(low), math.exp(high)) if picture.log_y else (low, high)
+    return low - span / 15, high + span / 15
 
 
-def name_lines(axis: Axes, ends: Sequence[tuple[str, str, Point]]) -> None:
+def y_ticks(picture: Picture) -> tuple[list[float], list[str]]:
+    """(heights, numbers) of a log scale: steps of 1, 2, 5, finer ones if fewer than four of those fit, even ones if those do not either."""
+    low, high = limits(picture)
+    values: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        amounts = [float(f"{step}e{power}") for power in range(-6, 4) for step in steps]
+        values = [value for value in (amount if picture.scale == "log" else round(1 - amount, 8) for amount in amounts) if low <= picture.height(value) <= high]
+        if len(values) > 3:
+            return [picture.height(value) for value in values], [f"{value:.6g}" for value in values]
+    even = [math.exp(height) if picture.scale == "log" else 1 - math.exp(-height) for height in np.linspace(low, high, 7)[1:-1]]
+    return [picture.height(value) for value in even], [f"{value:.3g}" for value in even]
+
+
+def name_lines(axis: Axes, ends: Sequence[tuple[str, str, tuple[float, float]]]) -> None:
     """Writes each line's name right of the axes, as near to its end as its neighbours leave room, with a thin leader."""
     axis.autoscale_view(scaley=False)
-    inside = [(name, colour, end, height) for name, colour, end in ends if 0 <= (height := float(to_axes(axis, end)[1])) <= 1]
+    heights = [float(axis.transAxes.inverted().transform(axis.transData.transform(end))[1]) for *_, end in ends]
+    inside = [(*end, height) for end, height in zip(ends, heights, strict=True) if 0 <= height <= 1]
     places = apart([height for *_, height in inside], 0.062)
     for (name, colour, end, _), place in zip(inside, places, strict=True):
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)}
         axis.annotate(
-            name, (end.x, end.y), (1.03, place), textcoords="axes fraction", color=colour, va="center", fontsize=10.5,
+            name, end, (1.03, place), textcoords="axes fraction", color=colour, va="center", fontsize=10.5,
             annotation_clip=False, arrowprops=leader,
         )  # fmt: skip
 
 
-def to_axes(axis: Axes, point: Point) -> tuple[float, float]:
-    """A point's place, 0 to 1, in the panel."""
-    return tuple(axis.transAxes.inverted().transform(axis.transData.transform((point.x, point.y))))  # type: ignore[return-value]
-
-
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Moves heights as little as is easy so that no two are nearer than `gap`; their order stays."""
+    """Moves heights as little as is easy so that no two are nearer than `gap` and all stay within 0 to 1; their order stays."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     places = list(heights)
+    gap = min(gap, 1 / max(len(order) - 1, 1))
     for _ in range(200):
         for low, high in zip(order, order[1:], strict=False):
             if (short := gap - (places[high] - places[low])) > 1e-9:
                 places[low], places[high] = places[low] - short / 2, places[high] + short / 2
+        places = [min(max(place, 0.0), 1.0) for place in places]
     return places
 
 
@@ -221,7 +247,7 @@ def stamp_of(text: str) -> str | None:
     return rest.split(" ", 1)[0] if found else None
 
 
-def below(picture: Picture) -> list[str]:
+def outside(picture: Picture) -> list[str]:
     """The lines of which some point is outside the picture."""
     low, high = limits(picture)
-    return list(dict.fromkeys(point.line for point in picture.points if not low <= point.y <= high))
+    return list(dict.fromkeys(point.line for point in picture.points if not low <= picture.height(point.y) <= high))

@@ -19,9 +19,7 @@ def as_costs(points: ArrayLike, better: Sequence[Better]) -> NDArray[np.float64]
     costs = np.array(points, dtype=np.float64)
     if costs.ndim != 2 or costs.shape[1] != len(better):
         raise ValueError(f"points: shape {costs.shape}, wanted (n, {len(better)}), one column for each of better={list(better)}")
-    if unknown := set(better) - {"higher", "lower"}:
-        raise ValueError(f"better: {sorted(unknown)}, wanted 'higher' or 'lower' for each column")
-    return costs * np.array([-1.0 if way == "higher" else 1.0 for way in better])
+    return costs * np.array([{"higher": -1.0, "lower": 1.0}[way] for way in better])
 
 
 def non_dominated(points: ArrayLike, better: Sequence[Better]) -> NDArray[np.bool_]:

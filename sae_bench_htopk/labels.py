@@ -7,6 +7,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +78,7 @@ def tokens_of(source: str, lines: Lines) -> tuple[list[Token], Spans]:
     code: list[Token] = []
     spans: Spans = {"string": [], "comment": []}
     opened: list[int] = []
-    for kind, text, first, last, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+    for kind, _, first, last, _ in tokenize.generate_tokens(io.StringIO(source).readline):
         start, end, name = lines.by_character(*first), lines.by_character(*last), tokenize.tok_name[kind]
         if name in OPENS:
             opened.append(start)
@@ -133,14 +134,14 @@ def syntax_spans(tree: ast.AST, code: list[Token], lines: Lines) -> Spans:
             spans["argument"].append((opening[close] + 1, close))
             if isinstance(node.func, ast.Name | ast.Attribute):
                 called.add(lines.span(node.func)[1])
-    spans["name_called"] = [(token.start, token.end) for token, after in zip(code, code[1:], strict=False) if token.end in called and after.text == "("]
+    spans["name_called"] = [(token.start, token.end) for token, after in pairwise(code) if token.end in called and after.text == "("]
     return spans
 
 
 def word_spans(code: list[Token]) -> Spans:
     """The spans that single words show: keywords, and names after def and class."""
     words = [(token.start, token.end) for token in code if keyword.iskeyword(token.text)]
-    defined = [(token.start, token.end) for before, token in zip(code, code[1:], strict=False) if before.text in {"def", "class"}]
+    defined = [(token.start, token.end) for before, token in pairwise(code) if before.text in {"def", "class"}]
     return {"keyword": words, "name_defined": defined}
 
 

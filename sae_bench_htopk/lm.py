@@ -3,32 +3,23 @@
 Decoder layers are found by their shape in any transformers model, so no code here names an architecture.
 """
 
-import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub.errors import GatedRepoError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sae_bench_htopk.checkpoint import ModelError, fingerprint, load_checkpoint
 
 Site: TypeAlias = Literal["resid_post", "resid_pre", "mlp_out", "attn_out"]
 SUBMODULES: Mapping[str, tuple[str, ...]] = {"mlp_out": ("mlp",), "attn_out": ("self_attn", "attention", "attn")}
-ASSETS = Path(__file__).parent / "assets"
-LOGITS = 2**26  # of one chunk; a window of 256 tokens of Gemma-2's vocabulary is about as many
-SAMPLED = 4096  # numbers of each tensor that the fingerprint sees
-
-
-class ModelError(ValueError):
-    """A language model that cannot be loaded or hooked as asked; the message says what was given and what is wanted."""
+ROWS, LOGITS = 256, 2**26  # one chunk of logits: so many rows, which stay in a CPU's cache, and on other devices so many numbers if that is more
 
 
 class Reached(Exception):
@@ -77,23 +68,7 @@ class SubjectModel:
     @classmethod
     def load(cls, path: str, revision: str | None, hook: Hook, device: str, dtype: torch.dtype) -> "SubjectModel":
         """The model of a packaged name, a local folder or a hub id; never runs code from it. Raises ModelError."""
-        folder = locate(path)
-        where = str(folder or path)
-        options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
-        try:
-            config = AutoConfig.from_pretrained(where, **options)
-            check_hook(hook, int(config.get_text_config().num_hidden_layers))
-            soft_capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-            attention = {"attn_implementation": "eager"} if soft_capped else {}  # fused attention may leave the soft-capping out
-            tokenizer = AutoTokenizer.from_pretrained(where, **options)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True, **attention, **options)
-        except ModelError:
-            raise
-        except Exception as error:  # transformers lets through whatever its parsers and its network raise
-            raise explain(path, revision, folder, error) from error
-        model, report = loaded
-        if missing := sorted(report["missing_keys"]):  # transformers would leave them random, with no more than a warning
-            raise ModelError(f"model.path: {path}: the checkpoint lacks {', '.join(missing[:3])} ({len(missing)} in all); wanted a whole one")
+        model, tokenizer = load_checkpoint(path, revision, dtype, lambda layers: check_hook(hook, layers))
         return cls(model.to(device), tokenizer, hook)
 
     def verify_shape(self, d: int, layers: int, vocabulary: int, context: int | None = None) -> None:
@@ -156,7 +131,7 @@ class SubjectModel:
                 stack.enter_context(self.module.register_forward_hook(lambda _, __, out: (value, *out[1:]) if isinstance(out, tuple) else value))
             output = self.base(input_ids=tokens, use_cache=False)
         rows, targets = output.last_hidden_state[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()
-        size = max(1, LOGITS // self.vocabulary)
+        size = ROWS if self.device.type == "cpu" else max(ROWS, LOGITS // self.vocabulary)
         parts = zip(rows.split(size), targets.split(size), strict=True)
         losses = [F.cross_entropy(self.logits(type(output), part), target, reduction="none") for part, target in parts]
         return F.pad(torch.cat(losses).view(len(tokens), tokens.shape[1] - 1), (0, 1))
@@ -237,43 +212,3 @@ def find_module(layer: nn.Module, hook: Hook) -> nn.Module | None:
         if name in children:
             return children[name]
     raise ModelError(f"model.hook.site: {hook.site} is the output of {' or '.join(wanted)}, but {type(layer).__name__} has {', '.join(children)}")
-
-
-def fingerprint(model: nn.Module) -> str:
-    """16 hex digits of every tensor's name, type and shape, and of up to SAMPLED of its numbers at even steps: seconds for any size."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.reshape(-1)
-        sample = flat[:: max(1, math.ceil(len(flat) / SAMPLED))].cpu().contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def locate(path: str) -> Path | None:
-    """The folder of a packaged or local model, None for a hub id. Raises ModelError if a folder is missing or holds no model."""
-    packaged = sorted(folder.name for folder in ASSETS.glob("*") if folder.is_dir())
-    folder = ASSETS / path if path in packaged else Path(path).expanduser()
-    if not folder.is_dir():
-        if path.startswith((".", "~")) or path.count("/") + path.count("\\") != 1 or path.startswith("/"):
-            raise ModelError(f"model.path: {path}: no such folder; wanted a folder, a hub id (owner/name) or one of {', '.join(packaged)}")
-        return None
-    wanted = "wanted config.json, weights (model.safetensors) and tokenizer.json, as save_pretrained writes them"
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model.path: {path}: the folder has no config.json; {wanted}")
-    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
-        raise ModelError(f"model.path: {path}: the folder has no weights; {wanted}")
-    return folder
-
-
-def explain(path: str, revision: str | None, folder: Path | None, error: Exception) -> ModelError:
-    """What transformers' error means to the user, in one sentence."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
-    at = f"model.path: {path}" + (f" at revision {revision}" if revision else "")
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return ModelError(f"{at}: the model is gated; accept its licence at https://huggingface.co/{path} and set HF_TOKEN to a token of that account")
-    reason = " ".join(str(error).split())
-    if folder is None and isinstance(error, OSError):
-        return ModelError(f"{at}: the hub could not be reached, or it has no such model or revision; ({reason[:200]})")
-    return ModelError(f"{at}: transformers cannot load it: {type(error).__name__}: {reason[:300]}")

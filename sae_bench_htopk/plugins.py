@@ -11,12 +11,13 @@ from types import ModuleType
 from typing import Literal, TypeAlias, TypeVar
 
 from sae_bench_htopk.contract import Metric, Variant
+from sae_bench_htopk.errors import InputError
 
 Kind: TypeAlias = Literal["variants", "metrics"]
 Plugin = TypeVar("Plugin", bound=type)
 
 
-class PluginError(LookupError):
+class PluginError(InputError):
     """No plug-in of that name, or a file that does not define exactly one; the message says which and what is near."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,21 +17,22 @@ from torch import Tensor
 from sae_bench_htopk.contract import Codes
 
 CHOOSE, FIT, SCORE = 0, 1, 2  # the parts of the documents: no document is in two
-Features: TypeAlias = "sparse.csr_matrix | np.ndarray"  # [rows, features]
+Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]
 
 
-def mixed(numbers: UInt64[np.ndarray, " rows"]) -> UInt64[np.ndarray, " rows"]:
+def shuffled(numbers: UInt64[np.ndarray, " rows"]) -> UInt64[np.ndarray, " rows"]:
     """Each number's place in a fixed shuffle of all 64-bit numbers (splitmix64): no two share one."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    mixed: np.ndarray = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def parts(documents: int) -> Int[np.ndarray, " documents"]:
     """CHOOSE, FIT or SCORE for each document: a third each, dealt out in shuffled order."""
     part = np.empty(documents, dtype=np.int64)
-    part[mixed(np.arange(documents, dtype=np.uint64)).argsort()] = np.arange(documents) % 3
+    part[shuffled(np.arange(documents, dtype=np.uint64)).argsort()] = np.arange(documents) % 3
     return part
 
 
@@ -97,7 +98,7 @@ def grow(
     Tensors are told apart by identity: the same text in the same tensors is looked at once, whatever the number of SAEs.
     """
     place = document.cpu().numpy().astype(np.uint64) << np.uint64(32) | position.cpu().numpy().astype(np.uint64)
-    key = mixed(place)
+    key = shuffled(place)
     entering = np.flatnonzero((key <= np.uint64(sample.bound - 1)) & ~massive.cpu().numpy())
     index = torch.from_numpy(entering).to(x.device)
     new = Rows(key[entering], document[index].cpu().numpy(), span[index].cpu().numpy(), x[index].float().cpu())
@@ -110,8 +111,8 @@ def grow(
 
 def code_matrix(codes: Codes, rows: Int[np.ndarray, " chosen"], latents: int) -> sparse.csr_matrix:
     """The codes of some rows as a sparse [chosen, latents] matrix on the CPU."""
-    values, indices, offsets = (part.detach().cpu().numpy() for part in codes)
-    return sparse.csr_matrix((values.astype(np.float32, copy=False), indices, offsets), shape=(len(offsets) - 1, latents))[rows]
+    values, indices, offsets = (part.cpu().numpy() for part in (codes.values.detach().float(), codes.latents, codes.offsets))
+    return sparse.csr_matrix((values, indices, offsets), shape=(len(offsets) - 1, latents))[rows]
 
 
 def contrast(features: Features, labels: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
@@ -138,7 +139,7 @@ def strongest(scores: Float[np.ndarray, "labels features"], count: int) -> Int[n
 def dense(features: Features, columns: Int[np.ndarray, " k"]) -> Float[np.ndarray, "rows k"]:
     """A few features of all rows, as float64."""
     chosen = features[:, columns]
-    return np.asarray(chosen.toarray() if sparse.issparse(chosen) else chosen, dtype=np.float64)
+    return np.asarray(chosen if isinstance(chosen, np.ndarray) else chosen.toarray(), dtype=np.float64)
 
 
 def decisions(train: Float[np.ndarray, "rows k"], label: Bool[np.ndarray, " rows"], test: Float[np.ndarray, "scored k"]) -> Float[np.ndarray, " scored"]:
@@ -158,6 +159,11 @@ class Tally:
         """Mean of the shares of negatives and of positives that are predicted right; each must have some weight."""
         right_no, wrong_yes, wrong_no, right_yes = weights @ self.counts
         return float((right_no / (right_no + wrong_yes) + right_yes / (right_yes + wrong_no)) / 2)
+
+    def both(self, weights: Float[np.ndarray, " documents"]) -> bool:
+        """Whether positives and negatives have any weight."""
+        counts = weights @ self.counts
+        return bool(counts[:2].sum() > 0 and counts[2:].sum() > 0)
 
     def f1(self, weights: Float[np.ndarray, " documents"]) -> float:
         """2 hits / (positives + predicted positives); positives must have some weight."""
@@ -180,7 +186,87 @@ class RankedScores:
         return float(on @ (off.cumsum() - off / 2) / (on.sum() * off.sum()))
 
 
-def tellable(labels: Bool[np.ndarray, "rows labels"], part: Int[np.ndarray, " rows"], least: int) -> Bool[np.ndarray, " labels"]:
-    """The labels with at least `least` rows that carry it and `least` that do not, in each part."""
-    counts: Sequence[np.ndarray] = [np.minimum(labels[part == which].sum(0), (~labels[part == which]).sum(0)) for which in (CHOOSE, FIT, SCORE)]
-    return np.min(counts, axis=0) >= least
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What every SAE is asked: some rows, the labels that each carries, and the part of the documents that it is in."""
+
+    rows: Int[np.ndarray, " asked"]  # their places in the sample
+    carries: Bool[np.ndarray, "asked labels"]
+    document: Int[np.ndarray, " asked"]
+    documents: int
+
+    @cached_property
+    def part(self) -> Int[np.ndarray, " asked"]:
+        """CHOOSE, FIT or SCORE for each row."""
+        return np.take(parts(self.documents), self.document)
+
+    @cached_property
+    def fewest(self) -> Int[np.ndarray, " labels"]:
+        """The least number of rows with a label, or without it, in any part."""
+        counts = [(self.carries[here].sum(0), (~self.carries[here]).sum(0)) for here in (self.part == which for which in (CHOOSE, FIT, SCORE))]
+        return np.asarray(np.min(counts, axis=(0, 1)))
+
+    def tally(self, predicted: Bool[np.ndarray, " scored"], label: int) -> Tally:
+        """Hits and misses on the rows of SCORE."""
+        here = self.part == SCORE
+        return Tally(predicted, self.carries[here, label], self.document[here], self.documents)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted probe of one label, and what it did on the documents of SCORE."""
+
+    features: list[int]
+    ranked: RankedScores
+    tally: Tally
+
+
+def probes(features: Features, questions: Questions, labels: Sequence[int], count: int) -> list[Probe]:
+    """For each label a logistic regression on the `count` features of largest contrast: chosen on CHOOSE, fitted on FIT, scored on SCORE."""
+    part, carries = questions.part, questions.carries[:, labels]
+    chosen = strongest(contrast(features[part == CHOOSE], carries[part == CHOOSE]), count)
+    fit, score = (features[part == which] for which in (FIT, SCORE))
+    if sparse.issparse(features):
+        fit, score = fit.tocsc(), score.tocsc()  # columns are picked from them
+    found = []
+    for place, label in enumerate(labels):
+        odds = decisions(dense(fit, chosen[place]), carries[part == FIT, place], dense(score, chosen[place]))
+        ranked = RankedScores(odds, carries[part == SCORE, place], questions.document[part == SCORE])
+        found.append(Probe(chosen[place].tolist(), ranked, questions.tally(odds > 0, label)))
+    return found
+
+
+class Detector(NamedTuple):
+    """A latent whose firing stands for a label, and what that did on the documents of SCORE."""
+
+    latent: int
+    tally: Tally
+
+
+def detectors(codes: sparse.csr_matrix, questions: Questions, labels: Sequence[int]) -> list[Detector]:
+    """For each label the latent whose firing tells it best by F1 on CHOOSE, and its hits and misses on SCORE."""
+    choose = questions.part == CHOOSE
+    best = strongest(firing_f1(codes[choose], questions.carries[choose][:, labels]), 1)[:, 0]
+    score = codes[questions.part == SCORE].tocsc()
+    return [Detector(int(latent), questions.tally(dense(score, latent[None])[:, 0] > 0, label)) for latent, label in zip(best, labels, strict=True)]
+
+
+class Told(NamedTuple):
+    """How one label is told by one latent, by five, by one channel of x, and by the firing of one latent alone."""
+
+    one: Probe
+    five: Probe
+    channel: Probe
+    firing: Detector
+
+    def scores(self, weights: Float[np.ndarray, " documents"]) -> dict[str, float] | None:
+        """One number for each way on the rows of SCORE; None if positives or negatives have no weight."""
+        if not self.firing.tally.both(weights):
+            return None
+        return {
+            "auc_1": self.one.ranked.auc(weights),
+            "auc_5": self.five.ranked.auc(weights),
+            "balanced_1": self.one.tally.balanced(weights),
+            "f1": self.firing.tally.f1(weights),
+            "baseline_channel": self.channel.ranked.auc(weights),
+        }

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from sae_bench_htopk.errors import InputError
+
 Record: TypeAlias = dict[str, Any]
 SCHEMA = 1
 PARTS: dict[str, type] = {
@@ -20,7 +22,7 @@ ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "native": bool, "r
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A record that cannot be read or must not be written; the message names the file, the place in it, and what is wanted."""
 
 

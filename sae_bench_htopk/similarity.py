@@ -69,7 +69,7 @@ def dissimilarity(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows rows"]:
     centred = rows - rows.mean(1, keepdim=True)
     norms, patterned = centred.norm(dim=1, keepdim=True), centred.norm(dim=1, keepdim=True) > EQUAL * rows.norm(dim=1, keepdim=True)
     centred = torch.where(patterned, centred / norms, 0.0)
-    return 1 - centred @ centred.T
+    return torch.mm(centred, centred.T).mul_(-1).add_(1)
 
 
 def gram(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows rows"]:
@@ -81,12 +81,13 @@ def gram(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows rows"]:
     unit = centred.norm() / len(rows) ** 0.5
     if unit <= EQUAL * rows.norm() / len(rows) ** 0.5:
         return rows.new_zeros(len(rows), len(rows))
-    return (centred / unit) @ (centred / unit).T
+    centred = centred / unit
+    return torch.mm(centred, centred.T)
 
 
-def quadratic(weights: Float[np.ndarray, " groups"], sums: Float[np.ndarray, "groups groups"], other: Float[np.ndarray, " groups"] | None = None) -> float:
-    """weights . sums . other (weights again if there is none)."""
-    return float(weights @ sums @ (weights if other is None else other))
+def quadratic(left: Float[np.ndarray, " groups"], sums: Float[np.ndarray, "groups groups"], right: Float[np.ndarray, " groups"]) -> float:
+    """left . sums . right."""
+    return float(left @ sums @ right)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Rsa:
         if reason := self.grouping.too_few(weights):
             return reason
         first, second, *_ = self.grouping.moments(weights)
-        a, b, aa, bb, ab = (quadratic(weights, matrix) / (first**2 - second) for matrix in self.sums)
+        a, b, aa, bb, ab = (quadratic(weights, matrix, weights) / (first**2 - second) for matrix in self.sums)
         if min(aa - a * a, bb - b * b) <= FLAT:
             return Missing("every pair of rows is equally dissimilar")
         return float((ab - a * b) / np.sqrt((aa - a * a) * (bb - b * b)))
@@ -122,20 +123,21 @@ class Kernels:
     L: Float[np.ndarray, "rows groups"]
     KL: Float[np.ndarray, "groups groups"]  # sums of K_ij L_ij
 
-    def hsic(self, grouping: Grouping, weights: Float[np.ndarray, " groups"]) -> float:
-        """Means over different rows i, j, q, r of K_ij L_ij + K_ij L_qr - 2 K_ij L_iq (Song et al. 2012), weighted by the product of weights.
+    def hsic(self, grouping: Grouping, w: Float[np.ndarray, " groups"]) -> float:
+        """Mean over all i, j, q, r that differ of K_ij L_ij + K_ij L_qr - 2 K_ij L_iq (Song et al. 2012), counted by w_i w_j w_q w_r.
 
-        The sums over different rows are full sums less what has equal indices.
+        Each sum over indices that differ is the full sum less its terms with equal indices. One normaliser for all three: with
+        one for each, unequal weights would let the value depend on where the origin of the activations lies.
         """
-        p1, p2, p3, p4 = grouping.moments(weights)
-        k, l, squared = self.K @ weights, self.L @ weights, weights**2
-        inner = np.add.reduceat(k * l, grouping.starts)
-        pairs = quadratic(weights, self.KL)
-        triples = weights @ inner - quadratic(weights, self.KL, squared)
-        row = np.repeat(weights, grouping.lengths())
-        quadruples = (row @ k) * (row @ l) - 4 * squared @ inner + 2 * quadratic(squared, self.KL)
-        of_three, of_four = p1**3 - 3 * p1 * p2 + 2 * p3, p1**4 - 6 * p1**2 * p2 + 3 * p2**2 + 8 * p1 * p3 - 6 * p4
-        return float(pairs / (p1**2 - p2) + quadruples / of_four - 2 * triples / of_three)
+        p1, p2, p3, p4 = grouping.moments(w)
+        row, of_K, of_L = np.repeat(w, grouping.lengths()), self.K @ w, self.L @ w
+        inner = np.add.reduceat(of_K * of_L, grouping.starts)
+        crossed = np.add.reduceat(of_K * (self.L @ w**2) + (self.K @ w**2) * of_L, grouping.starts)
+        once, twice, thrice, squares = (quadratic(left, self.KL, right) for left, right in ((w, w), (w**2, w), (w**3, w), (w**2, w**2)))
+        pairs = (p1**2 - p2) * once - 4 * p1 * twice + 4 * thrice + 2 * squares
+        triples = p1 * (w @ inner - twice) - (w**2 @ inner - squares) - (w @ crossed - 2 * thrice)
+        quadruples = (row @ of_K) * (row @ of_L) - 4 * w**2 @ inner + 2 * squares
+        return float((pairs + quadruples - 2 * triples) / (p1**4 - 6 * p1**2 * p2 + 3 * p2**2 + 8 * p1 * p3 - 6 * p4))
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,9 @@ class Cka:
     def of(cls, grouping: Grouping, one: Float[Tensor, "rows rows"], other: Float[Tensor, "rows rows"]) -> "Cka":
         """Of two Gram matrices whose rows are sorted as `grouping` says."""
         K, L = off_diagonal(one), off_diagonal(other)
-        k, l = grouping.by_row(K), grouping.by_row(L)
-        return cls(grouping, (Kernels(k, l, grouping.by_pair(K * L)), Kernels(k, k, grouping.by_pair(K * K)), Kernels(l, l, grouping.by_pair(L * L))))
+        of_K, of_L = grouping.by_row(K), grouping.by_row(L)
+        both = Kernels(of_K, of_L, grouping.by_pair(K * L))
+        return cls(grouping, (both, Kernels(of_K, of_K, grouping.by_pair(K * K)), Kernels(of_L, of_L, grouping.by_pair(L * L))))
 
     def __call__(self, of_documents: Float[np.ndarray, " documents"] | None) -> float | Missing:
         """The similarity, each quadruple of different rows counted by the product of its documents' weights."""

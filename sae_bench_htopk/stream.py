@@ -10,15 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_bench_htopk.contract import Statistics
+from sae_bench_htopk.text import TextError
 from sae_bench_htopk.windows import Window, Windows, batches
 
 WINDOWS_AT_ONCE = 16
 OPENING_ROWS = 2**17  # real tokens that scale, mean and the limit of massive norms are measured on
 MASSIVE = 10.0  # times the median norm
-
-
-class TextTooShort(ValueError):
-    """The training text ended before the suite's tokens were reached."""
 
 
 @runtime_checkable
@@ -63,7 +60,7 @@ class Stream:
     """Blocks of shuffled activations; block n depends on the windows, the seed and n alone, and ends before n + 1 begins."""
 
     def __init__(self, model: Activations, windows: Iterable[Window], context: int, bos: int, block: int, seed: int, tokens: int) -> None:
-        """Harvests the opening, from which `units` come. Raises TextTooShort if the text holds nothing."""
+        """Harvests the opening, from which `units` come. Raises TextError if the text holds nothing."""
         self.model, self.seed, self.tokens = model, seed, tokens
         self.massive = self.rows = 0
         per_block = max(1, block // (context - 1))
@@ -72,7 +69,7 @@ class Stream:
         while sum(map(len, opening)) < min(OPENING_ROWS, tokens) and (rows := next(self.raw, None)) is not None:
             opening.append(rows)
         if not opening:
-            raise TextTooShort("the training text holds no tokens")
+            raise TextError("text: the training part holds no tokens")
         self.units = measure(torch.cat(opening))
         self.raw = chain(opening, self.raw)
 

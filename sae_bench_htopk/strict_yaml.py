@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from sae_bench_htopk.errors import InputError
+
 LARGEST_FILE, LONGEST_QUOTE = 2**20, 60  # bytes; characters of a value that a message repeats
 PLAIN: tuple[tuple[re.Pattern[str], Callable[[str], object]], ...] = (
     (re.compile(r"~|null|"), lambda text: None),
@@ -21,7 +23,7 @@ PLAIN: tuple[tuple[re.Pattern[str], Callable[[str], object]], ...] = (
 )
 
 
-class SuiteError(ValueError):
+class SuiteError(InputError):
     """A suite that cannot be read; the message says file, line, key, what was given and what is wanted."""
 
 
@@ -52,9 +54,9 @@ class Value:
 class StrictLoader(yaml.SafeLoader):
     """Refuses what lets a file say something other than what stands at the place."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Composes a node without alias, anchor or tag."""
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         extra = "an anchor" if getattr(event, "anchor", None) else "a tag" if getattr(event, "tag", None) else None
         extra = "an alias" if isinstance(event, yaml.AliasEvent) else extra
         if extra:
@@ -74,7 +76,8 @@ def read(path: Path) -> Value:
         raise SuiteError(f"{path}: could not be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SuiteError(f"{path}:{line}: not a YAML suite: {error.problem}") from error
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise SuiteError(f"{path}:{line}: not a YAML suite: {problem}") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SuiteError(f"{path}: not a YAML suite: {str(error).splitlines()[0]}") from error
 

@@ -17,6 +17,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
+from sae_bench_htopk.errors import InputError
+
 Part: TypeAlias = Literal["train", "calibration", "held_out"]
 SPLIT_VERSION = "1"
 HELD_OUT_SHARE, CALIBRATION_SHARE = 0.08, 0.04
@@ -27,7 +29,7 @@ GENERATED = re.compile(r"(auto(matically)?[- ]generated|generated from|generated
 MIN_LETTERS = 0.4  # tables of numbers have fewer
 
 
-class TextError(ValueError):
+class TextError(InputError):
     """A text source that cannot give what the suite asks of it; the message says which and why."""
 
 

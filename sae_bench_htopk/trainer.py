@@ -1,6 +1,7 @@
 """The one training loop: every SAE of a group takes the same batches, under the same optimizer, schedule and care for dead latents."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from sae_bench_htopk import ops
 from sae_bench_htopk.contract import Statistics, Step, Variant
+from sae_bench_htopk.text import TextError
 
 RECIPE_VERSION = 1  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
 
@@ -53,7 +55,7 @@ class Learner:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
         self.silent_for = torch.zeros(len(variant.W_enc), dtype=torch.long, device=variant.W_enc.device)  # tokens since a latent fired
         self.curve: list[dict[str, float]] = []
-        self.tokens = 0
+        self.tokens, self.seconds = 0, 0.0
 
     def factor(self, step: int) -> float:
         """Warm-up, plateau, decay to zero."""
@@ -123,9 +125,11 @@ def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"
     marks = {round(steps * (point + 1) / curve_points) - 1 for point in range(curve_points)}
     for index, x in zip(range(steps), batches, strict=False):
         for learner in learners:
+            clock = time.perf_counter()
             step = learner.take(x)
+            learner.seconds += time.perf_counter() - clock
             if index in marks:
                 learner.note(step, x)
         yield (index + 1) * recipe.batch
     if learners[0].tokens < steps * recipe.batch:
-        raise ValueError(f"train.tokens: {recipe.tokens:,} asked for, the text gave {learners[0].tokens:,}")
+        raise TextError(f"train.tokens: {recipe.tokens:,} asked for, the text gave {learners[0].tokens:,}")

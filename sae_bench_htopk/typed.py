@@ -43,7 +43,7 @@ def build(hint: Any, value: Value) -> Any:
         return value
     if hasattr(hint, "from_value"):
         return hint.from_value(value)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return record(hint, value)
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -158,9 +158,11 @@ def scalar(hint: Any, value: Value) -> Any:
 def words(hint: Any) -> str:
     """What a type wants, for a message."""
     origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
+    if origin is Annotated and parts[0] in WORDS:
         named = (f"one of {', '.join(sorted(rule.known()))}" for rule in parts[1:] if isinstance(rule, Names))
-        return next((rule.wanted for rule in parts[1:] if isinstance(rule, Rule)), next(named, words(parts[0])))
+        return next((rule.wanted for rule in parts[1:] if isinstance(rule, Rule)), next(named, WORDS[parts[0]]))
+    if origin is Annotated:
+        return words(parts[0])
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):

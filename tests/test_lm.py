@@ -172,6 +172,7 @@ def test_agrees_with_a_plain_forward_and_hooks(family: str, site: str, layer: in
     captured = model.capture(TOKENS)
     activation, losses = oracle(family, layer, site, None)
     torch.testing.assert_close(captured.activation, activation, atol=1e-6, rtol=0)
+    assert torch.equal(captured.entry, captured.activation if site.startswith("resid") else subject(family, layer, "resid_pre").activations(TOKENS))
     clean = model.losses(captured, None, TOKENS)
     torch.testing.assert_close(clean, losses, atol=1e-5, rtol=0)
     assert (clean[:, -1] == 0).all() and clean.dtype == torch.float32
@@ -234,7 +235,7 @@ def test_a_forward_that_an_instance_already_had_comes_back() -> None:
 def test_chunks_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = subject("gemma2", 1, "mlp_out")
     whole = model.losses(model.capture(TOKENS), OTHER, TOKENS)
-    monkeypatch.setattr(lm, "LOGITS", 7 * VOCABULARY)  # 30 rows in chunks of 7
+    monkeypatch.setattr(lm, "ROWS", 7)  # 30 rows in chunks of 7
     torch.testing.assert_close(model.losses(model.capture(TOKENS), OTHER, TOKENS), whole, atol=1e-5, rtol=0)
     one = TOKENS[:, :1]
     assert model.losses(model.capture(one), None, one).tolist() == [[0], [0], [0]]
@@ -292,7 +293,7 @@ def test_what_cannot_be_found_is_named() -> None:
     mixed = nn.ModuleList([nn.Linear(1, 1), nn.ReLU()])
     with pytest.raises(ModelError, match=r"looked for one nn.ModuleList of 2 modules of one class, found a \(2 of Linear/ReLU\)"):
         lm.find_layers(Bare(a=mixed), 2)
-    with pytest.raises(ModelError, match="found no nn.ModuleList"):
+    with pytest.raises(ModelError, match=r"found no nn\.ModuleList"):
         lm.find_layers(Bare(a=nn.Linear(1, 1)), 2)
     blocks = nn.ModuleList(Bare(experts=nn.ModuleList(nn.ReLU() for _ in range(2))) for _ in range(2))
     assert lm.find_layers(Bare(blocks=blocks), 2) is blocks
@@ -321,20 +322,28 @@ def test_loads_a_folder_and_a_packaged_model(folder: Path, monkeypatch: pytest.M
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="none").view(3, -1)
     torch.testing.assert_close(model.losses(model.capture(TOKENS), None, TOKENS)[:, :-1], expected, atol=1e-5, rtol=0)
     assert model.model.config._attn_implementation == "eager" and model.bos == 2 and model.device.type == "cpu"
-    monkeypatch.setattr(lm, "ASSETS", folder.parent)
+    monkeypatch.setattr(checkpoint, "ASSETS", folder.parent)
     packaged = load("tiny")
     assert packaged.fingerprint == model.fingerprint and len(model.fingerprint) == 16 and int(model.fingerprint, 16) >= 0
     half = load("tiny", dtype=torch.bfloat16)
     assert half.capture(TOKENS).activation.dtype == torch.bfloat16 and half.fingerprint != model.fingerprint
 
 
+def test_attention_is_eager_where_its_logits_are_soft_capped(tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    for capping, wanted in ((None, "sdpa"), (5.0, "eager")):
+        config = LlamaConfig(**COMMON, **SIZES, attn_logit_softcapping=capping)
+        LlamaForCausalLM(config).save_pretrained(tmp_path)
+        assert load(tmp_path).model.config._attn_implementation == wanted
+
+
 def test_the_fingerprint_sees_values_names_and_shapes() -> None:
     one = nn.Linear(3, 2)
-    found = {lm.fingerprint(one)}
+    found = {checkpoint.fingerprint(one)}
     with torch.no_grad():
         one.bias[1] += 1
-    found |= {lm.fingerprint(one), lm.fingerprint(nn.Sequential(one)), lm.fingerprint(nn.Linear(2, 3))}
-    assert len(found) == 4 and lm.fingerprint(one) in found
+    found |= {checkpoint.fingerprint(one), checkpoint.fingerprint(nn.Sequential(one)), checkpoint.fingerprint(nn.Linear(2, 3))}
+    assert len(found) == 4 and checkpoint.fingerprint(one) in found
 
 
 def test_encode_gives_ids_and_character_spans() -> None:
@@ -370,14 +379,14 @@ def test_folders_that_hold_no_model(folder: Path) -> None:
     with pytest.raises(ModelError, match="tiny: transformers cannot load it"):
         load(folder)
     weights.unlink()
-    with pytest.raises(ModelError, match="tiny: the folder has no weights; wanted config.json, weights"):
+    with pytest.raises(ModelError, match=r"tiny: the folder has no weights; wanted config\.json, weights"):
         load(folder)
     weights.write_bytes(whole)
     (folder / "tokenizer.json").rename(folder / "elsewhere.json")
     with pytest.raises(ModelError, match="tiny: transformers cannot load it"):
         load(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match="tiny: the folder has no config.json"):
+    with pytest.raises(ModelError, match=r"tiny: the folder has no config\.json"):
         load(folder)
 
 
@@ -399,17 +408,17 @@ def test_a_path_that_looks_local_and_is_not_there(path: str) -> None:
 
 def test_a_hub_that_cannot_be_reached_and_a_gated_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="nobody/nothing: the hub could not be reached, or it has no such model"):
+    with pytest.raises(ModelError, match="nobody/nothing: no such folder, and the hub could not be reached or has no such model"):
         load("nobody/nothing")
 
     def gated(*_: Any, **options: Any) -> None:
-        assert options == {"revision": "main", "trust_remote_code": False}
+        assert options == {"revision": "v2", "trust_remote_code": False}
         response = SimpleNamespace(headers={}, request=None)
         raise OSError("You are trying to access a gated repo.") from GatedRepoError("401", response=response)  # type: ignore[arg-type]
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
-    with pytest.raises(ModelError, match="gated; accept its licence at https://huggingface.co/some/model and set HF_TOKEN"):
-        load("some/model")
+    with pytest.raises(ModelError, match=r"some/model at revision v2: the model is gated; accept its licence at https://huggingface\.co/some/model and set HF"):
+        SubjectModel.load("some/model", "v2", Hook(0, "resid_post"), "cpu", torch.float32)
 
 
 def test_code_of_a_repository_is_never_run(folder: Path) -> None:

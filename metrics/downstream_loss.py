@@ -1,0 +1,58 @@
+"""Downstream loss: what the language model loses when the reconstruction stands in for its activation."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
+
+
+class DownstreamLoss(Metric):
+    """Cross-entropy of the next token with the reconstruction spliced in, beside the clean model and two ablations."""
+
+    columns = (
+        Column("clean", "neither", "cross-entropy of the untouched model, in nats per token"),
+        Column("spliced", "lower", "cross-entropy with x_hat in place of the activation, in nats per token"),
+        Column("delta", "lower", "spliced - clean: what the reconstruction costs, in nats per token"),
+        Column("score_zero", "higher", "share of the loss under zero ablation that is recovered: (zero - spliced) / (zero - clean); cheaply high"),
+        Column("score_mean", "higher", "share of the loss under mean ablation that is recovered: (mean - spliced) / (mean - clean)"),
+        Column("zero_ablated", "neither", "cross-entropy with 0 in place of the activation, in nats per token"),
+        Column("mean_ablated", "neither", "cross-entropy with the mean activation in its place, in nats per token"),
+    )
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.sums = torch.zeros(setting.documents, 5, dtype=torch.float64)  # rows, clean, spliced, zero- and mean-ablated
+
+    def update(self, batch: Batch) -> None:
+        """Adds up losses per document over the rows that predict a token."""
+        model = batch.text.model
+        losses = torch.stack((torch.ones_like(model.clean), model.clean, model.spliced(batch.x_hat), model.zero_ablated, model.mean_ablated), dim=1)
+        predicts = model.predicts
+        self.sums.index_add_(0, batch.text.document[predicts].cpu(), losses[predicts].double().cpu())
+
+    def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
+        """Means over predicting rows, each document's counted `weights` times; scores are ratios of means."""
+        once = torch.ones(self.setting.documents) if weights is None else weights
+        rows, *sums = (once.to(self.sums) @ self.sums).tolist()
+        if not rows:
+            return {column.name: Missing("no row with any weight predicts a token") for column in self.columns}
+        clean, spliced, zero, mean = (value / rows for value in sums)
+        return {
+            "clean": clean,
+            "spliced": spliced,
+            "delta": spliced - clean,
+            "score_zero": recovered(clean, spliced, zero, "zero"),
+            "score_mean": recovered(clean, spliced, mean, "mean"),
+            "zero_ablated": zero,
+            "mean_ablated": mean,
+        }
+
+
+def recovered(clean: float, spliced: float, ablated: float, name: str) -> float | Missing:
+    """The share of what the ablation costs that the reconstruction does not; none if the ablation costs nothing."""
+    if ablated <= clean:
+        return Missing(f"{name} ablation costs nothing (cross-entropy {ablated:.4g}, clean {clean:.4g}), so there is nothing to recover")
+    return (ablated - spliced) / (ablated - clean)

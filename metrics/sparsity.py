@@ -1,0 +1,82 @@
+"""Sparsity: how many codes a row has, and how unequally the latents fire."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from torch import Tensor
+
+from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
+
+DENSE = 0.1  # a latent that fires on more rows than this tells little
+DECADES, BINS = 6, 20  # of the histogram of firing frequencies
+
+
+class Sparsity(Metric):
+    """Codes per row, and latents that never fire or fire too often; massive rows left out."""
+
+    columns = (
+        Column("l0", "lower", "mean number of codes per row"),
+        Column("l0_median", "lower", "median number of codes per row"),
+        Column("dead", "lower", "share of the dictionary's latents that never fire on the held-out text"),
+        Column("dense", "lower", "share of the dictionary's latents that fire on more than 10% of rows"),
+        Column("density_median", "neither", "median firing frequency of the latents that fire at all"),
+    )
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.lengths = np.zeros((setting.documents, 1), dtype=np.int64)  # rows of each document by number of codes
+        self.firing = sparse.csr_matrix((setting.documents, setting.latents), dtype=np.int32)  # counts, by document
+
+    def update(self, batch: Batch) -> None:
+        """Counts rows by document and number of codes, and firings by document and latent."""
+        plain = ~batch.text.massive.cpu().numpy()
+        document, lengths = batch.text.document.cpu().numpy()[plain], batch.codes.lengths().cpu().numpy()[plain]
+        longest = max(int(lengths.max(initial=0)) + 1, self.lengths.shape[1])
+        counts = np.bincount(document * longest + lengths, minlength=self.setting.documents * longest).reshape(-1, longest)
+        counts[:, : self.lengths.shape[1]] += self.lengths
+        self.lengths = counts
+        latents, offsets = batch.codes.latents.cpu().numpy(), batch.codes.offsets.cpu().numpy()
+        shape = (len(plain), self.setting.latents)
+        fires = sparse.csr_matrix((np.ones(len(latents), dtype=np.int32), latents, offsets), shape=shape)
+        row = np.flatnonzero(plain)
+        of_document = sparse.csr_matrix((np.ones(len(row), dtype=np.int32), (document, row)), shape=(self.setting.documents, len(plain)))
+        self.firing = self.firing + of_document @ fires
+
+    def frequencies(self, weights: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " latents"]:
+        """Share of rows on which each latent fires; there must be rows."""
+        frequencies: np.ndarray = (self.firing.T @ weights) / (weights @ self.lengths.sum(1))
+        return frequencies
+
+    def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
+        """All numbers, each document's rows counted `weights` times."""
+        once = np.ones(self.setting.documents) if weights is None else weights.cpu().numpy().astype(np.float64)
+        rows = once @ self.lengths
+        if not rows.sum():
+            return {column.name: Missing("no rows with any weight") for column in self.columns}
+        often = self.frequencies(once)
+        live = often[often > 0]
+        return {
+            "l0": float(rows @ np.arange(len(rows)) / rows.sum()),
+            "l0_median": weighted_median(rows),
+            "dead": float(np.mean(often == 0)),
+            "dense": float(np.mean(often > DENSE)),
+            "density_median": float(np.median(live)) if len(live) else Missing("no latent fires"),
+        }
+
+    def details(self) -> Mapping[str, Any]:
+        """A histogram of the firing frequencies of live latents on a log scale; what fires less than once in 10^6 rows is in the first bin."""
+        if not self.lengths.sum():
+            return {}
+        often = self.frequencies(np.ones(self.setting.documents))
+        exponents = np.log10(often[often > 0]).clip(-DECADES, 0)
+        counts, edges = np.histogram(exponents, bins=BINS, range=(-DECADES, 0))
+        return {"log10_frequency": edges.round(6).tolist(), "latents": counts.tolist(), "dead": int((often == 0).sum())}
+
+
+def weighted_median(rows: Float[np.ndarray, " lengths"] | Int[np.ndarray, " lengths"]) -> float:
+    """The median of 0, 1, 2, ... where each stands as often as `rows` says; the middle of two where half lies on either side."""
+    reached, half = rows.cumsum(), rows.sum() / 2
+    return float(np.searchsorted(reached, half, side="left") + np.searchsorted(reached, half, side="right")) / 2

@@ -1,0 +1,126 @@
+"""The command line: run, plan, leaderboard, list, pretrain. Nothing else parses arguments.
+
+    python -m sae_bench_htopk run suites/quickstart.yaml
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = argparse.ArgumentParser(prog="sae_bench_htopk", description="Trains and compares sparse autoencoders; writes a leaderboard.")
+    commands = top.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where leaderboard/ and runs/ are (default: here)")
+    common.add_argument("--variants", type=Path, action="append", default=[], metavar="DIR", help="a folder of further variants")
+    common.add_argument("--metrics", type=Path, action="append", default=[], metavar="DIR", help="a folder of further metrics")
+    for name, text in (("run", "train and evaluate what is missing, and write the page"), ("plan", "say what run would do, and why")):
+        command = commands.add_parser(name, parents=[common], help=text)
+        command.add_argument("suite", help="a YAML file, or the name of a packaged suite")
+        command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    board = commands.add_parser("leaderboard", parents=[common], help="rebuild pages from the records alone")
+    board.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
+    commands.add_parser("list", parents=[common], help="name variants, metrics and suites")
+    trainer = commands.add_parser("pretrain", help="train the embedded language model anew")
+    trainer.add_argument("--out", type=Path, required=True, metavar="DIR")
+    trainer.add_argument("--compile", action="store_true", help="compile the model first; wants a C++ compiler")
+    return top
+
+
+def device_of(asked: str) -> str:
+    """cpu or cuda. Raises InputError if cuda is asked for and absent."""
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device; wanted cpu, auto, or a machine with one")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def run_or_plan(options: argparse.Namespace) -> int:
+    """Loads the suite and does, or says, what is missing of it."""
+    from transformers.utils import logging
+
+    from sae_bench_htopk import plan, suite
+    from sae_bench_htopk.run import Runner
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+    chosen = suite.load(options.suite)
+    device = device_of(options.device)
+    runner = Runner(chosen, options.output, device)
+    if options.command == "plan":
+        print(plan.table(chosen, runner.items, device, chosen.text.source.notes()))
+    else:
+        print(runner.run())
+    return 0
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Writes every page anew, or compares them with their records."""
+    from sae_bench_htopk import leaderboard
+
+    root = options.output / "leaderboard"
+    if not options.check:
+        for page in leaderboard.build_all(root):
+            print(page)
+        return 0
+    differences = leaderboard.check(root)
+    for line in differences:
+        print(line, file=sys.stderr)
+    return 1 if differences else 0
+
+
+def show(_: argparse.Namespace) -> int:
+    """Every variant, metric and suite with its one line."""
+    from sae_bench_htopk import suite
+
+    sections = {kind: {name: plugins.first_line(kind, name) for name in plugins.names(kind)} for kind in ("variants", "metrics")}
+    sections["suites"] = {name: suite.title_of(name) for name in suite.suite_names()}
+    for section, lines in sections.items():
+        print(section)
+        for name, line in lines.items():
+            print(f"  {name:28}{line}")
+    return 0
+
+
+def pretrain(options: argparse.Namespace) -> int:
+    """Trains the embedded model on the quickstart's text and prints its table of bits per character."""
+    from tabulate import tabulate
+
+    from sae_bench_htopk import suite
+    from sae_bench_htopk.pretrain import Recipe, pretrain
+    from sae_bench_htopk.progress import note
+    from sae_bench_htopk.text import Installed
+
+    source = suite.load("quickstart").text.source
+    assert isinstance(source, Installed)
+    rows = pretrain(source, options.out, Recipe(), options.compile, note)
+    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f"))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 if all is well, 1 if a check found differences, 2 after one sentence on stderr if the input is at fault."""
+    options = parser().parse_args(arguments)
+    commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "list": show, "pretrain": pretrain}
+    try:
+        for kind in ("variants", "metrics"):
+            for directory in getattr(options, kind, []):
+                plugins.add_folder(kind, directory)
+        return commands[options.command](options)
+    except (InputError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; every finished seed is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

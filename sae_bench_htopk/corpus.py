@@ -1,0 +1,72 @@
+"""One text source, read once: its three parts, their fingerprints, and token windows from each."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+
+from sae_bench_htopk.text import SPLIT_VERSION, Document, Part, Source, TextError, fingerprint, part_documents, split
+from sae_bench_htopk.windows import Encode, Window, cut, take
+
+
+class Corpus:
+    """The documents of a source, by part; a finite source is read and grouped once, an endless one streams."""
+
+    def __init__(self, source: Source) -> None:
+        """Reads nothing yet."""
+        self.source = source
+
+    @cached_property
+    def parts(self) -> dict[Part, list[Document]]:
+        """Every document of a finite source, each part in the hash order of its texts. Raises TextError if a part is empty."""
+        parts: dict[Part, list[Document]] = {"train": [], "calibration": [], "held_out": []}
+        for part, document in split(self.source):
+            parts[part].append(document)
+        if empty := [part for part, documents in parts.items() if not documents]:
+            total = sum(map(len, parts.values()))
+            raise TextError(f"text: {total} documents in all leave none for {', '.join(empty)}; wanted enough for all three parts")
+        for documents in parts.values():
+            documents.sort(key=lambda document: hashlib.sha256(document.text.encode()).digest())
+        return parts
+
+    def documents(self, part: Part) -> Iterable[Document]:
+        """The documents of one part."""
+        return self.parts[part] if self.source.finite else part_documents(self.source, part)
+
+    def fingerprint(self, part: Part) -> str:
+        """16 hex digits: of the documents of a finite source, of the name and revision of an endless one."""
+        if self.source.finite:
+            return fingerprint(self.parts[part])
+        named = json.dumps([SPLIT_VERSION, part, self.source.identity()], sort_keys=True)
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+    def windows(self, part: Part, encode: Encode, context: int) -> Iterator[Window]:
+        """Token windows of one part, from many documents in turn."""
+        return cut(self.documents(part), encode, context)
+
+    def sample(self, part: Part, encode: Encode, context: int, tokens: int, documents: int | None) -> tuple[list[Window], list[str]]:
+        """Windows that hold at least so many tokens, and the texts of their documents. Raises TextError if the part is too short."""
+        texts: list[str] = []
+
+        def remembered() -> Iterator[Document]:
+            for document in islice(self.documents(part), documents):
+                texts.append(document.text)
+                yield document
+
+        windows = take(cut(remembered(), encode, context), tokens)
+        held = sum(len(window.ids) for window in windows)
+        if held < tokens:
+            raise TextError(f"text.{part}.tokens: {tokens:,} asked for, the {part} part holds {held:,}")
+        used = max(window.document for window in windows) + 1
+        return windows, texts[:used]
+
+    def require(self, part: Part, encode: Encode, tokens: int) -> None:
+        """Raises TextError if a part of a finite source holds fewer tokens; reads no further than it must."""
+        held = 0
+        for document in self.documents(part) if self.source.finite else ():
+            held += len(encode(document.text)[0])
+            if held >= tokens:
+                return
+        if self.source.finite:
+            raise TextError(f"train.tokens: {tokens:,} asked for (with what shuffling and massive norms cost), the {part} part holds {held:,}")

@@ -1,0 +1,163 @@
+"""One pass over held-out text for all SAEs, readings and metrics: text outside, SAE inside, readings innermost."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sae_bench_htopk import ops
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Reading, Setting, Text, Variant
+from sae_bench_htopk.lm import Captured, SubjectModel
+from sae_bench_htopk.stream import Units
+from sae_bench_htopk.windows import Windows
+
+RESAMPLES = 100  # draws of documents behind each interval
+
+
+@dataclass
+class Job:
+    """One SAE as one variant reads it: its readings, and for each the metrics that are wanted of it, by name."""
+
+    variant: Variant
+    readings: Mapping[Reading, Mapping[str, type[Metric]]]
+
+
+class Splice:
+    """The language model after the hook point, on one batch of windows; what every SAE shares is computed once."""
+
+    def __init__(self, model: SubjectModel, windows: Windows, captured: Captured, units: Units, massive: Bool[Tensor, " rows"]) -> None:
+        """BOS, padding and massive positions keep the clean activation in every run."""
+        self.model, self.windows, self.captured, self.units = model, windows, captured, units
+        self.replaced = windows.real.to(captured.activation.device).clone()
+        self.replaced[self.replaced.clone()] = ~massive
+        self.kept = ~massive
+        followed = torch.zeros_like(windows.real)
+        followed[:, :-1] = windows.real[:, 1:]
+        self.predicts = followed.to(massive.device)[windows.real.to(massive.device)] & ~massive
+
+    def losses(self, raw: Float[Tensor, "rows d"] | None) -> Float[Tensor, " rows"]:
+        """Cross-entropy in nats at rows that predict, 0 elsewhere; `raw` in the model's own units, None for the clean run."""
+        replacement = None
+        if raw is not None:
+            replacement = self.captured.activation.clone()
+            replacement[self.replaced] = raw[self.kept].to(replacement.dtype)
+        losses = self.model.losses(self.captured, replacement, self.windows.tokens)[self.windows.real.to(self.replaced.device)]
+        return torch.where(self.predicts, losses, 0.0)
+
+    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Float[Tensor, " rows"]:
+        """The losses with a reconstruction, given in scaled units."""
+        return self.losses(x_hat / self.units.scale)
+
+    @cached_property
+    def clean(self) -> Float[Tensor, " rows"]:
+        """The losses of the untouched model."""
+        return self.losses(None)
+
+    @cached_property
+    def zero_ablated(self) -> Float[Tensor, " rows"]:
+        """The losses with zeros."""
+        return self.losses(torch.zeros(len(self.kept), self.captured.activation.shape[-1], device=self.kept.device))
+
+    @cached_property
+    def mean_ablated(self) -> Float[Tensor, " rows"]:
+        """The losses with the stream's mean activation."""
+        return self.spliced(self.units.statistics.mean.to(self.kept.device).expand(len(self.kept), -1))
+
+
+def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str]) -> Text:
+    """What every SAE is given of some windows."""
+    captured = model.capture(windows.tokens)
+    real = windows.real.to(captured.activation.device)
+    raw = captured.activation[real].float()
+    massive = units.is_massive(raw)
+    splice = Splice(model, windows, captured, units, massive)
+    place = [part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span)]
+    return Text(raw * units.scale, *place, massive, texts, splice)
+
+
+def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
+    """Groups readings of which each holds the codes of the one before it, the widest last."""
+    key = lambda reading: (reading.latents or 0, reading.select, reading.cut, reading.rank)  # noqa: E731
+    for _, group in groupby(sorted(readings, key=lambda reading: (*key(reading), reading.k)), key):
+        yield list(group)
+
+
+@torch.no_grad()
+def encode_all(variant: Variant, x: Float[Tensor, "rows d"], readings: Iterable[Reading]) -> Iterator[tuple[Reading, Codes]]:
+    """Yields the codes of each reading; a nested group is encoded once, at its widest, and cut down from there."""
+    for group in nested(readings):
+        widest = variant.encode(x, group[-1])
+        worth = widest.values * variant.W_dec.norm(dim=1)[widest.latents]
+        for reading in group:
+            if reading == group[-1]:
+                yield reading, widest
+            elif reading.select == "row" and reading.cut == "before":
+                yield reading, widest.prefix(reading.k)
+            elif reading.select == "threshold":
+                kept = worth > variant.calibration.thresholds[reading]
+                _, latents, offsets = ops.pick(kept, widest.latents, widest.offsets)
+                yield reading, Codes(widest.values[kept], latents, offsets)
+            else:  # choose among all, then drop: the codes at k are no prefix of those at more
+                yield reading, variant.encode(x, reading)
+
+
+def empty(model: SubjectModel, jobs: Sequence[Job], documents: int) -> dict[tuple[int, Reading], dict[str, Metric]]:
+    """New metrics for every job and reading, by (index of the job, reading)."""
+    return {
+        (index, reading): {name: kind(Setting(model.d, len(job.variant.W_enc), documents)) for name, kind in wanted.items()}
+        for index, job in enumerate(jobs)
+        for reading, wanted in job.readings.items()
+    }
+
+
+@torch.no_grad()
+def measure(
+    model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str], jobs: Sequence[Job], held: Mapping[tuple[int, Reading], dict[str, Metric]]
+) -> None:
+    """Shows one batch of windows to every job at every reading, and updates its metrics."""
+    text = text_batch(model, windows, units, texts)
+    for index, job in enumerate(jobs):
+        for reading, codes in encode_all(job.variant, text.x, job.readings):
+            batch = Batch(text, job.variant.decode(codes), codes)
+            for metric in held[index, reading].values():
+                metric.update(batch)
+
+
+def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int) -> dict[str, Any]:
+    """Values, reasons for missing ones, intervals and details of one reading, as they stand in a record."""
+    row: dict[str, Any] = {"values": {}, "missing": {}, "intervals": {}, "details": {}}
+    for name, kind in asked.items():
+        columns = [column.name for column in kind.columns]
+        metric = metrics.get(name)
+        result: Mapping[str, float | Missing] = metric.result(None) if metric else {column: Missing("not asked for at this reading") for column in columns}
+        if set(result) != set(columns):
+            raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
+        for column, value in result.items():
+            bad = value.reason if isinstance(value, Missing) else "" if np.isfinite(value) else f"the metric gave {value}"
+            row["values"][f"{name}.{column}"] = None if bad else float(value)  # type: ignore[arg-type]
+            if bad:
+                row["missing"][f"{name}.{column}"] = bad
+        if metric:
+            row["intervals"] |= {f"{name}.{column}": bounds for column, bounds in intervals(metric, documents).items()}
+            if details := metric.details():
+                row["details"][name] = dict(details)
+    return row
+
+
+def intervals(metric: Metric, documents: int) -> dict[str, list[float]]:
+    """95% intervals of every column, over documents drawn with replacement; the same draws for every SAE, so that pairs compare."""
+    draws = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
+    results = [metric.result(torch.from_numpy(draw.astype(np.float32))) for draw in draws]
+    found = {}
+    for column in metric.columns:
+        values = [value for result in results if not isinstance(value := result[column.name], Missing) and np.isfinite(value)]
+        if len(values) == RESAMPLES:
+            low, high = np.quantile(values, [0.025, 0.975])
+            found[column.name] = [float(low), float(high)]
+    return found

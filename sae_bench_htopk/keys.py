@@ -1,0 +1,127 @@
+"""What a suite comes to: trainings and readings, each named by a hash of all that its numbers depend on."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.checkpoint import ASSETS
+from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
+from sae_bench_htopk.controls import CONTROLS, dictionary_size
+from sae_bench_htopk.corpus import Corpus
+from sae_bench_htopk.suite import Suite
+from sae_bench_htopk.trainer import RECIPE_VERSION
+
+EVALUATION_VERSION = 1  # rises when a change to calibrate.py or evaluate.py moves a number
+MEASURING = ("labels", "probing", "similarity")  # modules of the core that metrics measure with
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a suite's numbers depend on beside the suite: the text that is really there, and the model's files."""
+
+    text: dict[str, str]  # part -> fingerprint
+    model: str
+
+
+@dataclass
+class Cell:
+    """One SAE as one variant reads it: the readings, the metrics wanted of each, and the key of each row."""
+
+    variant: str
+    config: Any
+    native: Selector
+    metrics: dict[Reading, tuple[str, ...]]
+    keys: dict[Reading, str]
+
+
+@dataclass
+class Training:
+    """One set of weights, and everyone who reads it."""
+
+    key: str
+    variant: str
+    config: Any
+    latents: int
+    seed: int
+    control: bool
+    cells: list[Cell] = field(default_factory=list)
+
+    def kind(self) -> type[Variant]:
+        """Its class: a control of the core, or a plug-in."""
+        return CONTROLS[self.variant] if self.control else plugins.variant(self.variant)
+
+    def label(self) -> str:
+        """For people: variant, settings, size and seed."""
+        settings = ", ".join(f"{key} {value}" for key, value in asdict(self.config).items() if key == "k")
+        return f"{self.variant} ({settings}; {self.latents:,} latents; seed {self.seed})"
+
+
+def digest(thing: Any) -> str:
+    """16 hex digits of JSON."""
+    return hashlib.sha256(json.dumps(thing, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def facts_of(suite: Suite, corpus: Corpus) -> Facts:
+    """Reads the text and the model's files, if they are here; loads no model."""
+    folder = next((path for path in (ASSETS / suite.model.path, Path(suite.model.path)) if path.is_dir()), None)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.is_file()} if folder else {}
+    named = {"path": suite.model.path if folder is None else "local", "revision": suite.model.revision, "files": files}
+    return Facts({part: corpus.fingerprint(part) for part in ("train", "calibration", "held_out")}, digest(named))
+
+
+def train_key(suite: Suite, facts: Facts, name: str, config: Any, latents: int, seed: int, control: bool) -> str:
+    """Names weights: settings, the variant's code, the recipe, the model and its hook point, the training text, the seeds."""
+    source = Path(__file__).with_name("controls.py") if control else plugins.source_file("variants", name)
+    model = {"files": facts.model, "hook": asdict(suite.model.hook), "dtype": suite.model.dtype, "context": suite.model.context}
+    settings = {"variant": name, "config": asdict(config), "latents": latents, "seed": seed, "train": asdict(suite.train)}
+    return digest([settings, plugins.code_of(source), RECIPE_VERSION, model, facts.text["train"]])
+
+
+def read_key(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, metrics: Iterable[str]) -> str:
+    """Names a row: the reading, the reader's code, each metric's code, and the texts that it is calibrated and measured on."""
+    code = [plugins.code_of(plugins.source_file("metrics", name)) for name in metrics]
+    core = [plugins.code_of(path) for name in MEASURING if (path := Path(__file__).with_name(f"{name}.py")).is_file()]
+    own = plugins.code_of(Path(__file__).with_name("controls.py") if reader in CONTROLS else plugins.source_file("variants", reader))
+    text = [facts.text["held_out"], asdict(suite.text.held_out), facts.text["calibration"], asdict(suite.text.calibration)]
+    return digest([asdict(reading), reader, asdict(config), own, list(metrics), code, core, text, EVALUATION_VERSION])
+
+
+def resolve(suite: Suite, facts: Facts) -> list[Training]:
+    """Every training of the suite with its cells, by seed; what reads another's weights is a cell of that training."""
+    found: dict[str, Training] = {}
+    for sae in suite.saes:
+        kind = plugins.variant(sae.variant)
+        base, settings = kind.trained_as(sae.config) or (sae.variant, None)
+        config = sae.config if settings is None else plugins.variant(base).Config(**settings)
+        key = train_key(suite, facts, base, config, sae.latents, sae.seed, control=False)
+        training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, control=False))
+        native = kind.native(sae.config)
+        training.cells.append(cell(suite, facts, sae.variant, sae.config, native, sae.readings(), sae.seed))
+    budget = max(plugins.variant(sae.variant).budget(sae.config) for sae in suite.saes)
+    for name in suite.controls:
+        kind = CONTROLS[name]
+        config, seed = kind.Config(k=budget), suite.seeds[0]
+        latents = dictionary_size(name, suite.model.shape.d, suite.train.latents)
+        key = train_key(suite, facts, name, config, latents, seed, control=True)
+        training = found.setdefault(key, Training(key, name, config, latents, seed, control=True))
+        readings = tuple(Reading(k) for k in suite.read.k if k <= latents)
+        training.cells.append(cell(suite, facts, name, config, "row", readings, seed))
+    return sorted(found.values(), key=lambda training: suite.seeds.index(training.seed))
+
+
+def cell(suite: Suite, facts: Facts, reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int) -> Cell:
+    """The readings of one SAE by one variant, with the metrics that the suite wants of each."""
+    wanted = {
+        reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed)) for reading in readings
+    }
+    keys = {reading: read_key(suite, facts, reader, config, reading, names) for reading, names in wanted.items()}
+    return Cell(reader, config, native, wanted, keys)
+
+
+def metric_classes(suite: Suite) -> dict[str, type[Metric]]:
+    """Every metric of the suite, by name, in its order."""
+    return {use.name: plugins.metric(use.name) for use in suite.metrics}

@@ -1,0 +1,119 @@
+"""What a run would do and why, before anything runs: done, to be evaluated or to be trained; tokens, memory, disk and time."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tabulate import tabulate
+
+from sae_bench_htopk import records
+from sae_bench_htopk.contract import Reading
+from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.suite import Suite
+
+SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; measured, see tests/bench/README.md
+MODEL_SHARE = 0.5  # the same for the language model's forward pass
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training of the suite: what there is to do, why, and which rows are missing."""
+
+    training: Training
+    todo: Literal["done", "evaluate", "train"]
+    why: str
+    missing: list[tuple[Cell, list[Reading]]]
+
+
+def weights_path(root: Path, suite: str, key: str) -> Path:
+    """Where the weights of a training are kept."""
+    return root / "runs" / suite / f"{key}.safetensors"
+
+
+def record_folder(root: Path, suite: str) -> Path:
+    """Where a suite's records are."""
+    return root / "leaderboard" / suite
+
+
+def items(suite: Suite, trainings: list[Training], root: Path) -> list[Item]:
+    """Compares what the suite comes to with the records and weights that are there. Raises RecordError on a damaged record."""
+    return [item(suite, training, root) for training in trainings]
+
+
+def item(suite: Suite, training: Training, root: Path) -> Item:
+    """What there is to do for one training."""
+    path = record_folder(root, suite.name) / f"{training.key}.json"
+    have = {row["read_key"] for row in records.read(path)["rows"]} if path.is_file() else set()
+    missing = [(cell, [reading for reading, key in cell.keys.items() if key not in have]) for cell in training.cells]
+    missing = [(cell, readings) for cell, readings in missing if readings]
+    count = sum(len(readings) for _, readings in missing)
+    if not count:
+        return Item(training, "done", "every reading is in its record", [])
+    if weights_path(root, suite.name, training.key).is_file():
+        return Item(training, "evaluate", f"weights are there, {count} readings are not" if have else "weights are there, no record is", missing)
+    others = [other for other in records.read_all(record_folder(root, suite.name)) if other["sae"]["variant"] == training.variant]
+    why = "its weights are gone and readings are missing" if have else "its settings, code, model or text differ from every record's" if others else "no record"
+    return Item(training, "train", why, missing)
+
+
+def step_flops(suite: Suite, training: Training) -> float:
+    """Floating-point operations of one training token: a dense encoder, and sparse work on k codes forward and back."""
+    d, budget = suite.model.shape.d, int(training.config.k)
+    return 2.0 * d * training.latents + 14.0 * d * budget
+
+
+def model_flops(suite: Suite) -> tuple[float, float]:
+    """Operations per token of the language model up to the hook point, and after it; 12 d^2 weights a layer is the usual shape."""
+    shape, hook = suite.model.shape, suite.model.hook
+    layer = 2 * 12 * shape.d**2
+    return layer * (hook.layer + 1), layer * (shape.layers - hook.layer - 1) + 2 * shape.d * shape.vocab
+
+
+def measured_speed(device: str) -> float:
+    """Operations per second of a float32 matrix product on this device, in a fifth of a second."""
+    a = torch.randn(1024, 1024, device=device)
+    best = 0.0
+    deadline = time.perf_counter() + 0.2
+    while time.perf_counter() < deadline:
+        clock = time.perf_counter()
+        (a @ a).sum().item()
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - clock))
+    return best
+
+
+def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
+    """Estimated seconds of training and of evaluation."""
+    speed = measured_speed(device)
+    before, after = model_flops(suite)
+    trained = [each.training for each in todo if each.todo == "train" and each.training.kind().trained]
+    passes = len({training.seed for training in trained})
+    learn = sum(step_flops(suite, training) for training in trained) / SPARSE_SHARE
+    train = suite.train.tokens * (learn + passes * before / MODEL_SHARE) / speed
+    rows = [(cell, reading) for each in todo for cell, readings in each.missing for reading in readings]
+    spliced = sum("downstream_loss" in cell.metrics[reading] for cell, reading in rows)
+    encode = sum(2.0 * suite.model.shape.d * each.training.latents * len(each.training.cells) for each in todo if each.missing)
+    evaluate = suite.text.held_out.tokens * (encode / SPARSE_SHARE + (before + spliced * after) / MODEL_SHARE) / speed
+    return train, evaluate
+
+
+def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) -> str:
+    """The plan as text."""
+    rows = [(each.training.label(), each.todo, sum(len(readings) for _, readings in each.missing), each.why) for each in all_items]
+    lines = [f"{suite.name}: {suite.title}", "", tabulate(rows, headers=["SAE", "to do", "readings", "why"]), ""]
+    train = [each.training for each in all_items if each.todo == "train"]
+    d = suite.model.shape.d
+    weights = sum(2 * training.latents * d for training in train)
+    largest = {seed: sum(2 * t.latents * d for t in train if t.seed == seed) for seed in suite.seeds}
+    memory = 16 * max(largest.values(), default=0) + 4 * d * (2 * suite.train.block + 2**17) + 4 * suite.train.batch * suite.train.latents
+    training_time, evaluation_time = seconds(suite, all_items, device)
+    lines += [
+        f"training: {len(train)} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
+        f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
+        f"memory:   about {memory / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model",
+        f"disk:     about {4 * weights / 2**20:.0f} MiB of weights",
+        f"time:     about {training_time / 60:.1f} min of training and {evaluation_time / 60:.1f} min of evaluation on this {device}, without metrics' own work",
+        *(f"note:     {line}" for line in notes),
+    ]
+    return "\n".join(lines)

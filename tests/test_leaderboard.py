@@ -1,0 +1,363 @@
+"""Pages from synthetic records: what the page says, that it is remade exactly, and that one changed digit is seen."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_bench_htopk import board, figures, leaderboard, plugins, records
+
+KS, N = (4, 8, 16, 32), 2048
+Made = dict[str, Any]
+
+
+def quality(variant: str, trained: int, k: float, share: float) -> float:
+    """An invented explained variance: rises with L0, falls away from the trained k (little for the one SAE for all), and with fewer latents."""
+    base = {"topk": 0.900, "batchtopk": 0.905, "hierarchical_topk": 0.890, "matryoshka": 0.880, "pca": 0.3, "untrained": -2.0, "random_decoder": 0.6}[variant]
+    away = 0.002 if variant in ("hierarchical_topk", "pca") else 0.04
+    cut = 0.02 if variant == "matryoshka" else 0.06
+    return base + 0.02 * math.log2(k / 4) - away * abs(math.log2(trained / k)) + cut * math.log2(share)
+
+
+def row(variant: str, config: Made, native: str, reading: Made, ev: float, l0: float, **changes: Any) -> Made:
+    """One reading's row; `changes` replace or remove (None) its values."""
+    values: dict[str, float | None] = {
+        "explained_variance.ev": ev, "explained_variance.fvu": 1 - ev, "sparsity.l0": l0, "sparsity.dead": 3.0, "downstream_loss.delta": 1 - ev,
+        "representational_similarity.rsa": ev - 0.02, "representational_similarity.cka": ev - 0.01, "interpretability.auc_1": 0.8,
+    }  # fmt: skip
+    values |= changes
+    missing = {column: "not asked for at this reading" for column, value in values.items() if value is None}
+    details = {"interpretability": {"labels": {"comment": {"auc_1": 0.91, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": 0.87}}}}
+    key = hashlib.sha256(repr((variant, reading)).encode()).hexdigest()[:16]
+    return {
+        "variant": variant, "config": config, "read_key": key, "native": reading["select"] == native, "reading": reading, "values": values,
+        "missing": missing, "intervals": {"explained_variance.ev": [ev - 0.004, ev + 0.004]}, "details": details,
+    }  # fmt: skip
+
+
+def rows_of(variant: str, trained: int, seed: int, latents: int, native: str, control: bool) -> list[Made]:
+    """Every budget by both selectors on the whole dictionary; those trained at 32 also on fewer latents."""
+    sizes: list[int | None] = [None] if control or trained != 32 or latents != N else [None, N // 4, N // 2]
+    found = []
+    for size in sizes:
+        for k in KS:
+            for select in ("row",) if control else ("row", "threshold"):
+                l0 = k * (1.0 if select == "row" else 1.01)
+                ev = quality(variant, trained, l0, (size or N) / N * latents / N) + 0.001 * seed - (0.01 if select != native else 0)
+                reading = {"k": k, "latents": size, "select": select, "cut": "before", "rank": "importance"}
+                costly = {"interpretability.auc_1": None} if k == 4 else {}
+                found.append(row(variant, {"k": trained}, native, reading, ev, l0, **costly))
+    return found
+
+
+def make(variant: str = "topk", trained: int = 32, seed: int = 0, latents: int = N, control: bool = False) -> Made:
+    """A record of one trained SAE."""
+    native = "threshold" if variant in ("batchtopk", "matryoshka") else "row"
+    key = hashlib.sha256(repr((variant, trained, seed, latents)).encode()).hexdigest()[:16]
+    return {
+        "schema": 1, "suite": "small", "train_key": key, "page": {"title": "A small suite", "demonstration": False},
+        "sae": {"variant": variant, "config": {"k": trained}, "latents": latents, "seed": seed, "control": control, "trained": not control},
+        "rows": rows_of(variant, trained, seed, latents, native, control),
+        "curve": [] if control else [{"tokens": 20480, "loss": 0.41, "l0": 32.0, "dead": 12}, {"tokens": 200000, "loss": 0.1234, "l0": 32.0, "dead": 7}],
+        "cost": {"train_seconds": 12.3, "train_tokens": 200000, "flops": 1.2e12, "evaluate_seconds": 4.2},
+        "stream": {"scale": 0.03, "total_variance": 0.9, "massive_limit": 12.0, "massive": 0, "rows": 200000},
+        "text": {"train": "aa", "calibration": "bb", "held_out": "cc", "held_out_tokens": 200100, "held_out_documents": 60, "notes": ["sympy 1.13 stands for 1.14"]},
+        "model": {"path": "pycode_gemma2", "revision": None, "fingerprint": "ff", "hook": {"layer": 3, "site": "resid_post"}},
+        "settings": {"tokens": 200000},
+        "provenance": {"commit": "abc", "dirty": False, "versions": {"torch": "2.13.0"}, "device": "cpu", "threads": 2, "deterministic": True,
+                       "machine": "a machine", "when": "2026-11-20"},
+    }  # fmt: skip
+
+
+def borrowed(record: Made, variant: str = "pruned_vanilla") -> Made:
+    """The same record with rows of a variant that reads its weights."""
+    rows = [{**row, "variant": variant, "config": {"k": 32, "base": "topk"}} for row in record["rows"]]
+    return {**record, "rows": record["rows"] + rows}
+
+
+def suite(seeds: int = 2) -> list[Made]:
+    """TopK and BatchTopK at several k, two variants at one k, a smaller dictionary, controls."""
+    made = []
+    for seed in range(seeds):
+        made += [make("topk", k, seed) for k in KS[:-1]] + [borrowed(make("topk", 32, seed)), make("batchtopk", 8, seed), make("batchtopk", 32, seed)]
+        made += [make("hierarchical_topk", 32, seed), make("matryoshka", 32, seed), make("topk", 32, seed, N // 4)]
+    return made + [make(name, 32, 0, N, control=True) for name in ("pca", "untrained", "random_decoder")]
+
+
+def put(root: Path, made: list[Made], name: str = "small") -> Path:
+    """Writes records into a leaderboard folder."""
+    for record in made:
+        records.write(root / name, {**record, "suite": name})
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard of one suite with two seeds, built once."""
+    root = put(tmp_path_factory.mktemp("leaderboard"), suite())
+    leaderboard.build_all(root)
+    return root
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    for path in (path for path in built.rglob("*") if path.is_file()):
+        (target := tmp_path / path.relative_to(built)).parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def section(page: str, title: str) -> str:
+    """The part of a page under one heading."""
+    return page.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the first table row that begins with `first`."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_build_writes_pages_figures_and_their_data(built: Path) -> None:
+    """Each figure has its data beside it; nothing but the index and the page lies at the top."""
+    assert sorted(path.name for path in built.glob("*.md")) == ["README.md", "small.md"]
+    drawings, data = ({path.stem for path in (built / "small").glob(f"*.{ending}")} for ending in ("svg", "csv"))
+    assert drawings == data == {"frontier", "loss", "dictionary", "rsa", "cka", "auc_1"}
+    page = (built / "small.md").read_text()
+    assert page.startswith("<!-- generated by `python -m sae_bench_htopk leaderboard`; do not edit -->\n\n# A small suite\n")
+    assert all(f"(small/{name}.svg)" in page and f"(small/{name}.csv)" in page for name in drawings)
+
+
+def test_a_second_build_is_the_same(built: Path, tmp_path: Path) -> None:
+    """Same records, same bytes of every file: drawings too, on one machine."""
+    again = put(tmp_path, suite())
+    leaderboard.build_all(again)
+    assert all(path.read_bytes() == (again / path.relative_to(built)).read_bytes() for path in built.rglob("*") if path.is_file())
+    assert leaderboard.check(again) == []
+
+
+def test_check_passes_after_build(built: Path) -> None:
+    """Nothing differs from what the records give."""
+    assert leaderboard.check(built) == []
+
+
+@pytest.mark.parametrize("name", ["small.md", "small/frontier.csv", "README.md"])
+def test_check_sees_one_changed_digit(copy: Path, name: str) -> None:
+    """In a page, in data, in the index: the file and the line are named."""
+    path = copy / name
+    text = path.read_text()
+    place = re.search(r"0\.9\d", text)
+    assert place is not None
+    path.write_text(text[: place.end() - 1] + str((int(text[place.end() - 1]) + 1) % 10) + text[place.end() :])
+    (difference,) = leaderboard.check(copy)
+    line = text[: place.end()].count("\n") + 1
+    assert difference.startswith(f"{path}: differs") and difference.endswith(f"line {line}")
+
+
+def test_check_sees_a_changed_record(copy: Path) -> None:
+    """Even a digit that no cell shows: the page carries a digest of the records."""
+    path = next((copy / "small").glob("*.json"))
+    record = records.read(path)
+    record["stream"]["scale"] = 0.0300000001
+    records.write(path.parent, record)
+    (difference,) = leaderboard.check(copy)
+    assert difference.startswith(str(copy / "small.md"))
+
+
+def test_check_sees_stale_and_missing_figures(copy: Path) -> None:
+    """A drawing is compared by the stamp that it carries, not by its bytes."""
+    svg = copy / "small" / "frontier.svg"
+    stamp = figures.stamp_of(svg.read_text())
+    assert stamp is not None
+    svg.write_text(f"<!-- stamp {stamp} --><svg>another matplotlib</svg>")
+    assert leaderboard.check(copy) == []
+    svg.write_text(svg.read_text().replace(stamp, "0" * len(stamp)))
+    (copy / "small" / "loss.svg").unlink()
+    assert [text.removeprefix(f"{copy}/small/") for text in leaderboard.check(copy)] == [
+        "frontier.svg: was drawn from other data or by other code", "loss.svg: is missing",
+    ]  # fmt: skip
+
+
+def test_check_sees_a_page_without_records(copy: Path) -> None:
+    """A page that we made and whose records are gone; a page that somebody wrote is theirs."""
+    (copy / "gone.md").write_text((copy / "small.md").read_text())
+    (copy / "mine.md").write_text("# My notes\n")
+    assert leaderboard.check(copy) == [f"{copy / 'gone.md'}: has no records in {copy / 'gone'}"]
+
+
+def test_best_at_each_sparsity(built: Path) -> None:
+    """topk wins where it is trained at the k; batchtopk, 0.005 better by invention, where it is trained too (k = 8 and 32)."""
+    short = section((built / "small.md").read_text(), "In short")
+    assert re.search(r"\*\*Best explained variance .*\*\*topk\*\* at k = 4 and 16 \(0\.9\d\d and 0\.9\d\d; .*\*\*batchtopk\*\* at k = 8 and 32", short)
+    table = section((built / "small.md").read_text(), "Explained variance at each sparsity")
+    assert [cell.startswith("**") for cell in cells(table, "topk")[2:6]] == [True, False, True, False]
+    assert [cell.startswith("**") for cell in cells(table, "batchtopk")[2:6]] == [False, True, False, True]
+    assert not any(cell.startswith("**") for cell in cells(table, "*random_decoder* (control)"))
+    assert cells(table, "topk")[2] == "**0.9005 ±0.0007**"  # seeds 0.900 and 0.901: standard deviation 0.000707
+
+
+def test_one_sae_against_the_envelope(built: Path) -> None:
+    """At 16: 0.890 + 0.04 - 0.002 against topk's 0.900 + 0.04 is -0.012; at 4: 0.890 - 0.006 against 0.900 is -0.016."""
+    short = section((built / "small.md").read_text(), "In short")
+    assert "of the SAEs trained at 32, hierarchical_topk k=32 comes nearest to the best of the others" in short
+    assert re.search(r"k = 4, 8, 16 and 32, its explained variance differs by -0\.016, -0\.019, -0\.012 and -0\.015 \(from topk, batchtopk, topk and batch", short)
+
+
+def test_reading_away_from_the_trained_k(built: Path) -> None:
+    """topk trained at 4 and read at 32 loses 3 times 0.04; the largest loss among SAEs that a twin was trained for."""
+    short = section((built / "small.md").read_text(), "In short")
+    assert "costs up to 0.120 of explained variance (topk k=4 read at 32: 0.840; topk k=32: 0.960)" in short
+
+
+def test_fewer_latents(built: Path) -> None:
+    """matryoshka loses 0.02 for each halving, pruned topk 0.06: 0.940 - 0.04 against 0.960 - 0.12 on a quarter."""
+    page = (built / "small.md").read_text()
+    assert "on 512 latents **matryoshka**, 0.900 (trained at that size: topk, 0.840)" in section(page, "In short")
+    equal_l0, equal_share = section(page, "Dictionary size").split("equal share", 1)
+    assert cells(equal_l0, "pruned_vanilla k=32")[1:] == ["0.8405 ±0.0007", "0.9005 ±0.0007", "0.9605 ±0.0007"]
+    assert cells(equal_l0, "topk, trained at each size")[2] == "<sup>a</sup>"
+    assert "<sup>a</sup> no SAE was trained at that size" in equal_l0
+    assert cells(equal_share, "SAE")[1:] == ["512 latents, k = 8", "1,024 latents, k = 16", "2,048 latents, k = 32"]
+
+
+def test_borrowed_weights_stand_where_they_differ(built: Path) -> None:
+    """pruned_vanilla is topk on the whole dictionary, and takes its place on fewer latents."""
+    page = (built / "small.md").read_text()
+    assert "pruned_vanilla k=32 reads the weights of topk k=32: with all 2,048 latents they are one and the same" in page
+    assert "pruned_vanilla" not in section(page, "Trained at, read at")
+    assert "| topk k=32 |" not in section(page, "Dictionary size")
+
+
+def test_missing_numbers_are_letters_with_reasons(built: Path) -> None:
+    """Probing was not asked for at k = 4."""
+    table = section((built / "small.md").read_text(), "Explained variance at each sparsity").split("<details>")[1]
+    row = next(line for line in table.splitlines() if line.startswith("| 4 | topk"))
+    assert "<sup>a</sup>" in row and "Empty cells: <sup>a</sup> not asked for at this reading." in table
+
+
+def test_words_of_variants_and_columns(built: Path) -> None:
+    """In the plug-ins' own words; the provenance says what was run where."""
+    page = (built / "small.md").read_text()
+    assert f"- `topk`: {plugins.first_line('variants', 'topk')}" in page
+    assert "- `pca`: control. " in page
+    assert "- `explained_variance.ev` (EV): " in page
+    assert "| comment | 0.910 |" in page and "firing_latent" not in page
+    assert all(word in section(page, "Where the numbers come from") for word in ("sympy 1.13 stands for 1.14", "torch 2.13.0", "held out cc", "2026-11-20", "30 in"))
+
+
+def board_of(*made: Made) -> board.Board:
+    """The board of some records."""
+    return board.assemble(list(made))
+
+
+def with_l0(record: Made, measured: dict[int, float]) -> Made:
+    """The record with the measured L0 of some budgets changed, by its native selector."""
+    for row in record["rows"]:
+        if row["native"] and row["reading"]["latents"] is None and row["reading"]["k"] in measured:
+            row["values"]["sparsity.l0"] = measured[row["reading"]["k"]]
+    return record
+
+
+def test_a_reading_off_its_k_is_interpolated_and_never_wins_as_it_is() -> None:
+    """Read at nominal 8 with an L0 of 16 it has 0.99, which counts at 16 and not at 8: at 8 it is half way between L0 4 and 16."""
+    made = with_l0(make("topk", 32), {8: 16.0, 16: 16.5})
+    for row in made["rows"]:
+        if row["native"] and row["reading"]["latents"] is None:
+            row["values"]["explained_variance.ev"] = {4: 0.5, 8: 0.9, 16: 0.9, 32: 0.95}[row["reading"]["k"]]
+    (sae,) = board_of(made).saes
+    number = sae.at(board.EV, 8)
+    assert isinstance(number, board.Number)
+    assert (number.how, number.l0) == ("interpolated", 8.0)
+    assert number.mean == pytest.approx(0.7)
+    assert isinstance(read := sae.read(board.EV, 8), board.Number) and (read.how, read.mean) == ("off", 0.9)
+
+
+def test_beyond_the_readings_nothing_is_claimed(tmp_path: Path) -> None:
+    """A saturated SAE, whose L0 ends at 20, has no number at 32; the table of readings shows what was read and its L0."""
+    root = put(tmp_path, [with_l0(make("topk", 8), {16: 20.0, 32: 20.0}), make("batchtopk", 32)])
+    page = leaderboard.build(root, "small").read_text()
+    assert cells(section(page, "Explained variance at each sparsity"), "topk")[5] == "<sup>a</sup>"
+    assert cells(section(page, "Trained at, read at"), "topk k=8")[4].endswith("(L0 20.0)")
+
+
+def test_one_seed_is_never_significant(tmp_path: Path) -> None:
+    """One seed has no ±, and the page says what that means; a demonstration says so too and is not in the index."""
+    made = [{**record, "page": {"title": "Quick", "demonstration": True}} for record in suite(1)]
+    root = put(tmp_path, made)
+    leaderboard.build_all(root)
+    page = (root / "small.md").read_text()
+    assert "nothing on it is significant" in page and "This page is a demonstration on little data: nothing on it is a finding." in page
+    assert "±" not in section(page, "Trained at, read at")
+    assert "small.md" not in (root / "README.md").read_text()
+    assert "No board has been published yet." in (root / "README.md").read_text()
+
+
+def test_index(built: Path, tmp_path: Path) -> None:
+    """The headline stands in the index; without records there is an index that says so."""
+    assert "[A small suite](small.md)" in (built / "README.md").read_text()
+    assert leaderboard.build_all(tmp_path / "empty") == [tmp_path / "empty" / "README.md"]
+    assert "No board has been published yet." in (tmp_path / "empty" / "README.md").read_text()
+    assert leaderboard.check(tmp_path / "empty") == []
+    assert leaderboard.check(tmp_path) == [f"{tmp_path / 'README.md'}: is missing"]
+
+
+def test_records_that_may_not_share_a_table_are_left_out() -> None:
+    """Other text, and an older record of the same SAE and seed: not averaged, and said."""
+    new, old, other = make("topk", 8), make("topk", 8), make("topk", 32)
+    old["train_key"], old["provenance"] = "old", {**old["provenance"], "when": "2026-11-01"}
+    other["text"], other["provenance"] = {**other["text"], "held_out": "dd"}, old["provenance"]
+    found = board_of(new, old, other)
+    assert [record["train_key"] for record in found.records] == [new["train_key"]]
+    assert sorted(sentence.split(": ")[1].split(" as ")[0] for sentence in found.left_out) == [
+        f"another text held_out than {new['train_key']}.json", "the same SAE and seed",
+    ]  # fmt: skip
+
+
+def test_unknown_plugins_do_not_break_a_page(tmp_path: Path) -> None:
+    """A record of somebody else's variant and metric: the page is made, and says that they are unknown here."""
+    made = json.loads(json.dumps(make("topk", 8)).replace('"topk"', '"theirs"').replace("representational_similarity", "their_metric"))
+    page = leaderboard.build(put(tmp_path, [made]), "small").read_text()
+    assert "- `theirs`: unknown variant" in page and "- `their_metric.rsa`: unknown metric" in page
+
+
+def test_only_controls_and_a_record_without_a_page(tmp_path: Path) -> None:
+    """Nothing to compare is no crash; the title is the suite's name."""
+    made = make("pca", 32, control=True)
+    del made["page"]
+    page = leaderboard.build(put(tmp_path, [made]), "small").read_text()
+    assert "# small\n" in page and "| *pca* (control) |" in page
+
+
+def test_no_records_is_said(tmp_path: Path) -> None:
+    """A suite without records names its folder."""
+    with pytest.raises(LookupError, match="nothing: holds no records"):
+        leaderboard.build(tmp_path, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "text"),
+    [(0.87432, 0.0031, "0.8743"), (0.87432, 0.0042, "0.874"), (0.87432, 0.021, "0.874"), (0.87432, 0.0098, "0.874"), (0.87432, 0.05, "0.87"),
+     (0.87432, None, "0.874"), (31.96, None, "32.0"), (0.0, None, "0"), (1234.5, None, "1,234"), (-0.012345, None, "-0.0123")],
+)  # fmt: skip
+def test_digits_are_those_that_the_interval_supports(value: float, half: float | None, text: str) -> None:
+    """Two digits of the half width up to 35, one above, two again from 95."""
+    assert leaderboard.rounded(value, half) == text
+
+
+def test_names_beside_lines_never_overlap() -> None:
+    """Five names that all want the top stay apart, inside and in order."""
+    places = figures.apart([0.99, 0.98, 0.97, 0.99, 0.2], 0.06)
+    ordered = sorted(places)
+    assert all(b - a > 0.0599 for a, b in zip(ordered, ordered[1:], strict=False)) and ordered[-1] <= 1
+    assert places[2] < places[1] < places[0] and places[4] == pytest.approx(0.2)
+
+
+def test_colours_stay_whoever_else_is_on_the_page() -> None:
+    """Known variants differ from each other, and a stranger changes none of them."""
+    alone, crowded = figures.look(set()), figures.look({"theirs", "another"})
+    assert len(set(alone.values())) == len(alone) and alone.items() <= crowded.items()

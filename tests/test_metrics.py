@@ -1,0 +1,391 @@
+"""Every metric on small made-up text: hand-solved cases, independent oracles, weights as repeated documents, any cut into batches."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc_score
+from torch import Tensor
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Setting, Text
+from sae_bench_htopk.labels import LABELS, token_labels
+from sae_bench_htopk.probing import SCORE, RankedScores, Sample, Tally, grow, parts
+
+D, LATENTS, DOCUMENTS = 12, 40, 9
+NAMES = ["explained_variance", "sparsity", "downstream_loss", "representational_similarity", "interpretability"]
+SOURCE = (
+    'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
+)
+
+
+@dataclass
+class Rest:
+    """A language model whose loss grows with the squared distance from the true activation."""
+
+    x: Tensor
+    predicts: Tensor
+    clean: Tensor
+
+    def spliced(self, x_hat: Tensor) -> Tensor:
+        return (self.clean + (self.x - x_hat).square().mean(1)) * self.predicts
+
+    @property
+    def zero_ablated(self) -> Tensor:
+        return self.spliced(torch.zeros_like(self.x))
+
+    @property
+    def mean_ablated(self) -> Tensor:
+        return self.spliced(torch.full_like(self.x, 0.1))
+
+
+def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[str], massive: Tensor | None = None) -> Batch:
+    """A batch of these rows; `codes` is dense [rows, latents]. Tokens are the runs of three characters of their document's text."""
+    position = (torch.nn.functional.one_hot(document).cumsum(0) - 1).gather(1, document[:, None])[:, 0]
+    massive = torch.zeros(len(x), dtype=torch.bool) if massive is None else massive
+    predicts = position % 7 != 6
+    rest = Rest(x, predicts, torch.linspace(1, 2, len(x)) * predicts)
+    span = torch.stack((3 * position, 3 * position + 3), dim=1)
+    return Batch(Text(x, document, position, position % 50, span, massive, texts, rest), x_hat, ragged(codes))
+
+
+def ragged(dense: Tensor) -> Codes:
+    """The nonzero codes of each row, largest first."""
+    order = dense.argsort(dim=1, descending=True)
+    values = dense.gather(1, order)
+    offsets = torch.nn.functional.pad((values > 0).sum(1).cumsum(0), (1, 0))
+    return Codes(values[values > 0], order[values > 0], offsets)
+
+
+def made_up(seed: int = 0, rows: int = 100, documents: int = DOCUMENTS) -> Batch:
+    """Documents of `rows` rows each, in turns; one row in twenty is massive; codes are random, as often as 1 / latent."""
+    random = torch.Generator().manual_seed(seed)
+    count = rows * documents
+    x = torch.randn(count, D, generator=random) + 2
+    massive = torch.arange(count) % 20 == 7
+    x[massive] *= 50
+    x_hat = x + 0.5 * torch.randn(count, D, generator=random)
+    codes = torch.rand(count, LATENTS, generator=random) * (torch.rand(count, LATENTS, generator=random) < 1 / torch.arange(1, LATENTS + 1))
+    codes[:, 20] = 0  # a dead latent, and one that fires on massive rows only
+    codes[:, 21] = massive.float()
+    texts = [SOURCE.replace("g(", f"g{index}(") for index in range(documents)]
+    return read(x, x_hat, torch.arange(count) % documents, codes, texts, massive)
+
+
+def part(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, in the order given."""
+    text, dense = batch.text, torch.zeros(len(batch.x_hat), LATENTS)
+    owners = torch.arange(len(dense)).repeat_interleave(batch.codes.lengths())
+    dense[owners, batch.codes.latents] = batch.codes.values
+    rest = Rest(text.x[rows], text.model.predicts[rows], text.model.clean[rows])
+    fields = (text.x, text.document, text.position, text.token, text.span, text.massive)
+    return Batch(Text(*(field[rows] for field in fields), text.texts, rest), batch.x_hat[rows], ragged(dense[rows]))
+
+
+def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS) -> Metric:
+    """A metric that has seen all batches."""
+    metric = plugins.metric(name)(Setting(batches[0].text.x.shape[1], LATENTS, documents))
+    for batch in batches:
+        metric.update(batch)
+    return metric
+
+
+def numbers(name: str, batch: Batch, weights: Tensor | None = None) -> Mapping[str, float | Missing]:
+    """What a metric says of one batch."""
+    return measured(name, [batch]).result(weights)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_answers_exactly_its_columns(name: str) -> None:
+    metric = measured(name, [made_up()])
+    answer = metric.result(None)
+    assert list(answer) == [column.name for column in metric.columns]
+    assert all(isinstance(value, float) and np.isfinite(value) for value in answer.values()), answer
+    assert json.loads(json.dumps(metric.details())) == metric.details()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made_up()
+    for module, limit in (("representational_similarity", 150), ("interpretability", 600)):  # so that samples overflow, too
+        monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
+    weights = torch.tensor([2.0, 0, 1, 3, 1, 1, 0, 1, 2])
+    one, random = measured(name, [whole]), torch.Generator().manual_seed(5)
+    for _ in range(3):
+        order = torch.randperm(len(whole.x_hat), generator=random)
+        cuts = torch.randint(1, len(order), (6,), generator=random).sort().values.tolist()
+        many = measured(name, [part(whole, order[start:end]) for start, end in itertools.pairwise([0, *cuts, len(order)])])
+        for given in (None, weights):
+            assert many.result(given) == pytest.approx(one.result(given), abs=1e-6)
+        assert many.details() == one.details()
+
+
+@pytest.mark.parametrize("name", ["explained_variance", "sparsity", "downstream_loss"])
+def test_a_weight_is_a_number_of_copies_of_the_document(name: str) -> None:
+    whole, counts = made_up(), [2, 0, 1, 3, 1, 1, 0, 1, 2]
+    copies = [(document, copy) for document, count in enumerate(counts) for copy in range(count)]
+    rows = [(whole.text.document == document).nonzero()[:, 0] for document, _ in copies]
+    repeated = part(whole, torch.cat(rows))
+    repeated.text.document[:] = torch.arange(len(copies)).repeat_interleave(torch.tensor([len(row) for row in rows]))
+    wanted = measured(name, [repeated], len(copies)).result(None)
+    assert numbers(name, whole, torch.tensor(counts).double()) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_computed_says_why(name: str) -> None:
+    metric = plugins.metric(name)(Setting(D, LATENTS, DOCUMENTS))
+    assert all(isinstance(value, Missing) for value in metric.result(None).values())
+    nothing = numbers(name, made_up(), torch.zeros(DOCUMENTS))
+    assert all(isinstance(value, Missing) and value.reason for value in nothing.values()), nothing
+
+
+# explained variance
+
+
+def saebench_formula(x: Tensor, x_hat: Tensor) -> float:
+    """What SAEBench 0.6.0 calls explained variance: E[x^2] stands where E[x] belongs, and all dimensions are one."""
+    total = x.square().sum(1).mean() - x.square().mean(0).mean().square()
+    return float(1 - (x - x_hat).square().sum(1).mean() / total)
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (5.0, 1.0), (300.0, 1.0), (0.0, 1e-3), (-20.0, 25.0)])
+def test_explained_variance_of_constant_perfect_and_halfway(mean: float, scale: float) -> None:
+    x = scale * torch.randn(400, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + mean
+    x = x.float()
+    document, codes = torch.arange(400) % DOCUMENTS, torch.zeros(400, LATENTS)
+    middle = x.double().mean(0).float().expand_as(x)
+    for x_hat, wanted in ((middle, 0.0), (x, 1.0), ((x + middle) / 2, 0.75), (x + 2 * (middle - x), -3.0)):
+        found = numbers("explained_variance", read(x, x_hat.contiguous(), document, codes, []))
+        assert found["ev"] == pytest.approx(wanted, abs=1e-4) and found["fvu"] == pytest.approx(1 - wanted, abs=1e-4)
+    noisy = x + scale * torch.randn_like(x)
+    ours = numbers("explained_variance", read(x, noisy, document, codes, []))["ev"]
+    assert ours == pytest.approx(r2_score(x.double(), noisy.double(), multioutput="variance_weighted"), abs=1e-4)
+    if mean and scale == 1:
+        assert abs(saebench_formula(x, middle)) > 0.3  # a constant, whose true value is 0
+
+
+def test_cosine_and_norm_by_hand_and_massive_rows_apart() -> None:
+    x = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 600.0], [1.0, 0.0]])
+    x_hat = torch.tensor([[6.0, 8.0], [-4.0, 3.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    massive = torch.tensor([False, False, False, True, False])
+    found = numbers("explained_variance", read(x, x_hat, torch.arange(5), torch.zeros(5, LATENTS), [], massive))
+    assert found["cosine"] == pytest.approx((1 + 0 + 0) / 3) and found["relative_norm"] == pytest.approx((2 + 1 + 0) / 3)
+    assert found["massive_share"] == pytest.approx(0.2)
+    plain = 25 + 25 + 0 + 1 - (7**2 + 8**2) / 4
+    assert found["ev"] == pytest.approx(1 - (25 + 50 + 2 + 1) / plain)
+    everything = 25 + 25 + 1 + 600**2 - (7**2 + 608**2) / 5
+    assert found["ev_with_massive"] == pytest.approx(1 - (25 + 50 + 2 + 1 + 600**2) / everything)
+
+
+def test_activations_that_do_not_vary_have_no_variance_to_explain() -> None:
+    x = torch.full((30, 2), 0.1)
+    found = numbers("explained_variance", read(x, x, torch.arange(30) % DOCUMENTS, torch.zeros(30, LATENTS), []))
+    assert isinstance(found["ev"], Missing) and isinstance(found["fvu"], Missing) and found["cosine"] == pytest.approx(1)
+
+
+# sparsity
+
+
+def test_sparsity_is_what_counting_plain_rows_says() -> None:
+    batch = made_up()
+    fires = torch.zeros(len(batch.x_hat), LATENTS)
+    fires[torch.arange(len(fires)).repeat_interleave(batch.codes.lengths()), batch.codes.latents] = 1
+    fires = fires[~batch.text.massive].numpy()
+    often = fires.mean(0)
+    metric = measured("sparsity", [batch])
+    assert metric.result(None) == pytest.approx(
+        {
+            "l0": fires.sum(1).mean(),
+            "l0_median": np.median(fires.sum(1)),
+            "dead": 2 / LATENTS,
+            "dense": np.mean(often > 0.1),
+            "density_median": np.median(often[often > 0]),
+        }
+    )
+    details = metric.details()
+    assert sum(details["latents"]) == LATENTS - 2 == LATENTS - details["dead"] and len(details["log10_frequency"]) == 21
+
+
+@pytest.mark.parametrize(("lengths", "wanted"), [([1, 1, 4, 4], 2.5), ([0, 3, 9], 3.0), ([2], 2.0), ([0, 0, 0, 5], 0.0)])
+def test_the_median_number_of_codes(lengths: list[int], wanted: float) -> None:
+    codes = (torch.arange(LATENTS) < torch.tensor(lengths)[:, None]).float()
+    x = torch.randn(len(lengths), D)
+    assert numbers("sparsity", read(x, x, torch.arange(len(lengths)), codes, []))["l0_median"] == wanted
+
+
+def test_an_sae_that_never_fires() -> None:
+    x = torch.randn(5, D)
+    found = numbers("sparsity", read(x, x, torch.arange(5), torch.zeros(5, LATENTS), []))
+    assert (found["l0"], found["l0_median"], found["dead"], found["dense"]) == (0, 0, 1, 0)
+    assert isinstance(found["density_median"], Missing)
+
+
+# downstream loss
+
+
+def test_losses_are_means_over_rows_that_predict() -> None:
+    batch = made_up()
+    model, predicts = batch.text.model, batch.text.model.predicts
+    found = numbers("downstream_loss", batch)
+    clean, zero, mean = (float(losses[predicts].double().mean()) for losses in (model.clean, model.zero_ablated, model.mean_ablated))
+    spliced = float(model.spliced(batch.x_hat)[predicts].double().mean())
+    assert found == pytest.approx(
+        {
+            "clean": clean,
+            "spliced": spliced,
+            "delta": spliced - clean,
+            "score_zero": 1 - (spliced - clean) / (zero - clean),
+            "score_mean": 1 - (spliced - clean) / (mean - clean),
+            "zero_ablated": zero,
+            "mean_ablated": mean,
+        }
+    )
+
+
+def test_splicing_the_activation_itself_costs_nothing() -> None:
+    batch = made_up()
+    found = numbers("downstream_loss", Batch(batch.text, batch.text.x, batch.codes))
+    assert (found["delta"], found["score_zero"], found["score_mean"]) == (0, 1, 1)
+
+
+def test_no_score_where_the_ablation_costs_nothing() -> None:
+    x = torch.zeros(20, D)
+    found = numbers("downstream_loss", read(x, x + 1, torch.arange(20) % DOCUMENTS, torch.zeros(20, LATENTS), []))
+    assert isinstance(found["score_zero"], Missing) and found["delta"] == pytest.approx(1) and isinstance(found["score_mean"], float)
+
+
+# representational similarity
+
+
+def test_similarity_of_everything_to_itself_to_noise_and_to_a_constant() -> None:
+    batch = made_up()
+    same = numbers("representational_similarity", Batch(batch.text, 2 * batch.text.x, batch.codes))
+    assert same["rsa"] == pytest.approx(1, abs=1e-4) and same["cka"] == pytest.approx(1, abs=1e-4)
+    noise = numbers("representational_similarity", Batch(batch.text, torch.randn_like(batch.x_hat), batch.codes))
+    assert all(abs(float(value)) < 0.05 for value in (*noise.values(), same["rsa_shuffled"]))
+    for constant in (torch.zeros_like(batch.x_hat), torch.randn(D).expand_as(batch.x_hat).contiguous()):
+        found = numbers("representational_similarity", Batch(batch.text, constant, batch.codes))
+        assert all(isinstance(value, Missing) for value in found.values())
+    few = numbers("representational_similarity", part(batch, torch.arange(3)))
+    assert isinstance(few["rsa"], Missing) and "3 rows" in few["rsa"].reason
+
+
+def test_the_sample_is_the_rows_of_smallest_key_and_shared_by_saes_that_see_the_same_text() -> None:
+    whole = made_up().text
+    fields = (whole.x, whole.document, whole.position, whole.span, whole.massive)
+    everything, _, _ = grow(Sample.empty(10_000), *fields)
+    assert len(everything.rows.key) == int((~whole.massive).sum()) and (np.diff(everything.rows.key.astype(float)) >= 0).all()
+    sample = Sample.empty(70)
+    for start in range(0, len(whole.x), 100):
+        piece = tuple(field[start : start + 100] for field in fields)
+        before, (sample, _, _) = sample, grow(sample, *piece)
+        assert grow(before, *piece)[0] is sample
+        assert sum(len(held.key) for held in sample.pieces) <= 140
+    assert np.array_equal(sample.rows.key, everything.rows.key[:70]) and torch.equal(sample.rows.x, everything.rows.x[:70])
+    assert len(np.unique(sample.rows.document)) == DOCUMENTS
+
+
+# interpretability
+
+
+def labelled(seed: int = 0, documents: int = 12) -> tuple[Batch, np.ndarray]:
+    """Text whose tokens have labels, with codes of pure noise; and the labels [rows, labels]."""
+    batch = made_up(seed, rows=len(SOURCE) // 3, documents=documents)
+    labels = np.zeros((len(batch.x_hat), len(LABELS)), dtype=bool)
+    for index, text in enumerate(batch.text.texts):
+        here = (batch.text.document == index).numpy()
+        labels[here] = token_labels(text, batch.text.span[here].numpy())
+    return batch, labels
+
+
+def planted(batch: Batch, columns: Mapping[int, np.ndarray]) -> Batch:
+    """The batch with some latents replaced."""
+    random = torch.rand(len(batch.x_hat), LATENTS, generator=torch.Generator().manual_seed(3))
+    codes = (random - 0.8).relu()
+    for latent, values in columns.items():
+        codes[:, latent] = torch.from_numpy(values).float()
+    return Batch(batch.text, batch.x_hat, ragged(codes))
+
+
+def told(batch: Batch) -> tuple[Mapping[str, float | Missing], Mapping[str, Mapping[str, object]]]:
+    """A metric's columns and its labels' details."""
+    metric = measured("interpretability", [batch], len(batch.text.texts))
+    return metric.result(None), metric.details()["labels"]
+
+
+def test_a_planted_latent_tells_its_label_and_noise_tells_none() -> None:
+    batch, labels = labelled()
+    strength = np.random.default_rng(0).uniform(0.5, 1, len(labels))
+    columns = {latent: labels[:, latent] * strength for latent in range(len(LABELS))}
+    found, details = told(planted(batch, columns))
+    assert len(details) >= 7
+    for name, scores in details.items():
+        assert scores["latents"][0] == scores["firing_latent"] == LABELS.index(name)
+        assert scores["auc_1"] == pytest.approx(1) and scores["f1"] == pytest.approx(1)
+    assert found["balanced_1"] == pytest.approx(1) and found["auc_5"] > 0.99
+    noise, _ = told(planted(batch, {}))
+    assert all(abs(float(noise[name]) - 0.5) < 0.06 for name in ("auc_1", "auc_5", "balanced_1", "baseline_channel"))
+
+
+def test_a_latent_that_falls_silent_on_a_label_tells_it_too_and_channels_are_probed_alike() -> None:
+    batch, labels = labelled()
+    string = LABELS.index("string")
+    x = batch.text.x.clone()
+    x[:, 4] = torch.from_numpy(np.where(labels[:, string], 9.0, -9.0)).float()
+    text = Text(x, *(getattr(batch.text, name) for name in ("document", "position", "token", "span", "massive", "texts", "model")))
+    _, details = told(planted(Batch(text, batch.x_hat, batch.codes), {5: 2.0 * ~labels[:, string]}))
+    assert details["string"]["latents"][0] == 5 and details["string"]["auc_1"] == pytest.approx(1)
+    assert details["string"]["f1"] < 0.6 and details["string"]["baseline_channel"] == pytest.approx(1)
+
+
+def test_choice_and_fit_see_no_document_that_is_scored() -> None:
+    """A latent that tells a label in scored documents alone is never chosen."""
+    batch, labels = labelled()
+    scored = (parts(12) == SCORE)[batch.text.document.numpy()]
+    assert 0.2 < scored.mean() < 0.5 and np.bincount(parts(12)).tolist() == [4, 4, 4]
+    string = LABELS.index("string")
+    _, details = told(planted(batch, {5: 3.0 * (labels[:, string] & scored), 6: 0.4 * labels[:, string]}))
+    assert 5 not in details["string"]["latents"] and details["string"]["latents"][0] == 6
+
+
+def test_weighted_scores_are_sklearns_with_sample_weights() -> None:
+    random = np.random.default_rng(0)
+    label, document = random.random(300) < 0.3, random.integers(0, 8, 300)
+    scores = (random.integers(0, 5, 300) + label).astype(float)  # many ties
+    for weights in (np.ones(8), random.integers(0, 4, 8).astype(float)):
+        row = weights[document]
+        assert RankedScores(scores, label, document).auc(weights) == pytest.approx(roc_auc_score(label, scores, sample_weight=row))
+        tally = Tally(scores > 2, label, document, 8)
+        assert tally.balanced(weights) == pytest.approx(balanced_accuracy_score(label, scores > 2, sample_weight=row))
+        assert tally.f1(weights) == pytest.approx(f1_score(label, scores > 2, sample_weight=row))
+
+
+def bad_texts() -> Iterator[tuple[str, Batch]]:
+    """Text that gives nothing to probe, and words of the reason."""
+    batch, _ = labelled()
+    text = batch.text
+    yield "Python", Batch(Text(**{**vars(text), "texts": ["No Python here."] * 12}), batch.x_hat, batch.codes)
+    yield "place", Batch(Text(**{**vars(text), "span": torch.zeros_like(text.span)}), batch.x_hat, batch.codes)
+    yield "no label", part(batch, torch.arange(60))
+
+
+def test_text_without_labels_says_so() -> None:
+    for words, batch in bad_texts():
+        metric = measured("interpretability", [batch], 12)
+        assert all(isinstance(value, Missing) and words in value.reason for value in metric.result(None).values())
+        assert metric.details() == {}
+
+
+def test_weights_count_scored_rows_and_leave_the_fits_alone() -> None:
+    batch, labels = labelled()
+    half = labels[:, LABELS.index("string")] & (batch.text.document.numpy() % 2 == 0)
+    metric = measured("interpretability", [planted(batch, {5: 1.0 * half})], 12)
+    before = metric.details()
+    unscored = torch.from_numpy((parts(12) != SCORE).astype(float))
+    assert metric.result(1 + 3 * unscored) == pytest.approx(metric.result(None)) and metric.details() == before
+    even = torch.from_numpy((np.arange(12) % 2 == 0).astype(float))
+    assert metric.result(even)["auc_1"] > metric.result(None)["auc_1"]
