@@ -1,6 +1,6 @@
 """The command line: run, plan, leaderboard, list, pretrain. Nothing else parses arguments.
 
-    python -m sae_bench_htopk run suites/quickstart.yaml
+python -m sae_bench_htopk run suites/quickstart.yaml
 """
 
 import argparse
@@ -90,9 +90,7 @@ def show(_: argparse.Namespace) -> int:
 
 
 def pretrain(options: argparse.Namespace) -> int:
-    """Trains the embedded model on the quickstart's text and prints its table of bits per character."""
-    from tabulate import tabulate
-
+    """Trains the embedded model on the quickstart's text and prints its card."""
     from sae_bench_htopk import suite
     from sae_bench_htopk.pretrain import Recipe, pretrain
     from sae_bench_htopk.progress import note
@@ -100,8 +98,7 @@ def pretrain(options: argparse.Namespace) -> int:
 
     source = suite.load("quickstart").text.source
     assert isinstance(source, Installed)
-    rows = pretrain(source, options.out, Recipe(), options.compile, note)
-    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f"))
+    print(pretrain(source, options.out, Recipe(), options.compile, note))
     return 0
 
 

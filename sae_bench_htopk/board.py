@@ -1,124 +1,19 @@
-"""From records to a board: each SAE over its seeds, its numbers at equal measured L0, and the best of them at each budget.
-
-"At k" always means at a measured L0 of k: a reading within 2% of its nominal k as it stands, else between readings in log L0.
-"""
+"""From records to a board: which SAEs may be compared, the best of them at each budget, and their numbers by dictionary size."""
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from sae_bench_htopk import frontier
 from sae_bench_htopk.contract import Missing, Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record
-
-Row: TypeAlias = Mapping[str, Any]
-EV, L0, DELTA = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta"
-SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside each other wherever variants are compared
-    EV: ("EV", "higher"),
-    DELTA: ("ΔCE", "lower"),
-    "representational_similarity.rsa": ("RSA", "higher"),
-    "representational_similarity.cka": ("CKA", "higher"),
-    "interpretability.auc_1": ("probing AUC", "higher"),
-}
-
-
-class Number(NamedTuple):
-    """One number of one SAE, a mean over its seeds."""
-
-    mean: float
-    seeds: int
-    spread: float | None  # standard deviation over seeds; None with one seed
-    half: float | None  # half the 95% interval over documents; None where it was not computed
-    how: Literal["read", "interpolated", "off"]  # off: as it was read, at an L0 that is not its nominal k
-    l0: float | None
-
-
-def value_of(row: Row | None, column: str) -> float | None:
-    """One number of a row, if row and number are there."""
-    return None if row is None or row["values"].get(column) is None else float(row["values"][column])
-
-
-@dataclass(frozen=True, eq=False)
-class Sae:
-    """One SAE over its seeds, as one variant reads it."""
-
-    variant: str
-    owner: str  # the variant that it was trained as: another one where its weights are borrowed
-    config: Mapping[str, Any]
-    latents: int
-    control: bool
-    native: Selector
-    rows: Mapping[int, Mapping[Reading, Row]]  # seed -> reading -> row
-    records: tuple[Record, ...]
-
-    @property
-    def budget(self) -> int | None:
-        """The k that it was trained at."""
-        return self.config.get("k")
-
-    def reading(self, k: int, latents: int | None = None, select: Selector | None = None) -> Reading:
-        """The reading at k by its native selector, unless another is named."""
-        return Reading(k, None if latents == self.latents else latents, select or self.native)
-
-    def ks(self, latents: int | None = None, select: Selector | None = None) -> list[int]:
-        """The budgets that it was read at."""
-        return sorted({r.k for rows in self.rows.values() for r in rows if r == self.reading(r.k, latents, select)})
-
-    def sizes(self) -> list[int]:
-        """The numbers of latents below its own that it was read with, by its native selector."""
-        return sorted({r.latents for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents)})
-
-    def curve(self, seed: int, column: str, latents: int | None, select: Selector | None) -> tuple[list[float], list[float]]:
-        """(measured L0, number) of one seed's readings."""
-        wanted = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, latents, select)]
-        pairs = [(l0, value) for row in wanted if (l0 := value_of(row, L0)) is not None and (value := value_of(row, column)) is not None]
-        return [l0 for l0, _ in pairs], [value for _, value in pairs]
-
-    def read(self, column: str, k: int, latents: int | None = None, select: Selector | None = None) -> Number | Missing:
-        """The number as it was read at nominal k, whatever the measured L0."""
-        reading = self.reading(k, latents, select)
-        rows = [rows[reading] for rows in self.rows.values() if reading in rows]
-        values = [value for row in rows if (value := value_of(row, column)) is not None]
-        if not values:
-            return Missing(next((row["missing"].get(column, "not measured") for row in rows), "not read there"))
-        measured = [l0 for row in rows if (l0 := value_of(row, L0)) is not None]
-        l0 = fmean(measured) if measured else None
-        off = l0 is not None and not all(frontier.on_budget(l0, k) for l0 in measured)
-        return Number(fmean(values), len(values), spread(values), half_width(rows, column), "off" if off else "read", l0)
-
-    def at(self, column: str, k: int, latents: int | None = None, select: Selector | None = None) -> Number | Missing:
-        """The number at a measured L0 of k: as read where that is within 2%, interpolated where not, missing beyond the readings."""
-        read = self.read(column, k, latents, select)
-        if isinstance(read, Missing):
-            return read
-        if read.l0 is None:
-            return Missing("its L0 was not measured")
-        values = []
-        for seed, rows in self.rows.items():
-            row = rows.get(self.reading(k, latents, select))
-            if (value := value_of(row, column)) is not None:
-                exact = frontier.on_budget(value_of(row, L0) or 0.0, k)
-                values.append(value if exact else frontier.at_budget(*self.curve(seed, column, latents, select), k))
-        found = [value for value in values if value is not None]
-        if len(found) < len(values):
-            return Missing(f"no readings on both sides of a measured L0 of {k}")
-        return Number(fmean(found), len(found), spread(found), read.half, *(("read", read.l0) if read.how == "read" else ("interpolated", float(k))))
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """The standard deviation over seeds."""
-    return stdev(values) if len(values) > 1 else None
-
-
-def half_width(rows: Iterable[Row], column: str) -> float | None:
-    """Half the widest 95% interval over documents."""
-    intervals = [row["intervals"][column] for row in rows if column in row.get("intervals", {})]
-    return max(((high - low) / 2 for low, high in intervals), default=None)
+from sae_bench_htopk.saes import EV, SHOWN, Number, Row, Sae
 
 
 class Best(NamedTuple):
@@ -217,10 +112,10 @@ class Board:
         size = [f"({sae.latents:,} latents)"] if sae.latents != self.latents else []
         return " ".join([sae.variant, *settings, *size])
 
-    def best(self, column: str, k: int, among: Iterable[Sae] | None = None, latents: int | None = None) -> Best | None:
+    def best(self, column: str, k: int, among: Iterable[Sae] | None = None) -> Best | None:
         """The best at L0 = k, by the native selector of each; the first by label if they are equal. None if none reaches k."""
         sign = 1.0 if SHOWN[column][1] == "higher" else -1.0
-        numbers = [(sae, sae.at(column, k, latents)) for sae in sorted(self.saes if among is None else among, key=self.label)]
+        numbers = [(sae, sae.at(column, k)) for sae in sorted(self.saes if among is None else among, key=self.label)]
         ranked = sorted(((sae, number) for sae, number in numbers if isinstance(number, Number)), key=lambda pair: -sign * pair[1].mean)
         if not ranked:
             return None
@@ -230,9 +125,28 @@ class Board:
         """The SAEs of a variant on the whole dictionary."""
         return [sae for sae in self.saes if sae.variant == variant]
 
+    def own_k(self, sae: Sae) -> int | None:
+        """The budget nearest to its trained one at which an SAE was read; None if it was not read on its whole dictionary."""
+        return min(sae.ks(), key=lambda k: abs(math.log(k / (sae.budget or self.anchor))), default=None)
+
     def envelope(self, variant: str, column: str) -> list[tuple[int, Best]]:
         """The best of a variant's SAEs at each budget that one of them reaches."""
         return [(k, best) for k in self.ks if (best := self.best(column, k, self.of(variant))) is not None]
+
+    def height(self, variant: str, column: str) -> float | Missing:
+        """The mean over log L0, from end to end of `span`, of the best that any SAE of the variant reaches there."""
+        if (span := self.span(column)) is None:
+            return Missing("no range of L0 is common to the variants")
+        better = np.fmax if SHOWN[column][1] == "higher" else np.fmin  # these pass over NaN, where an SAE has no readings
+        height = frontier.mean_height(better.reduce([frontier.along(*sae.mean_curve(column), frontier.grid(*span)) for sae in self.of(variant)]))
+        return Missing("its readings do not reach from end to end") if height is None else height
+
+    def span(self, column: str) -> tuple[float, float] | None:
+        """The range of measured L0 that every variant with two readings reaches; None if there is none."""
+        reached = [[l0 for sae in self.of(variant) for l0 in sae.mean_curve(column)[0]] for variant in self.variants]
+        ends = [(min(l0), max(l0)) for l0 in reached if len(l0) > 1]
+        low, high = max((low for low, _ in ends), default=0.0), min((high for _, high in ends), default=0.0)
+        return (low, high) if low < high else None
 
     @cached_property
     def anchor(self) -> int:
@@ -247,7 +161,7 @@ class Board:
         ks = {size: k for size, k in whole.items() if not relative or (k and self.anchor * size % self.latents == 0)}
         for variant in sorted({sae.variant for sae in self.sub_dictionaries}):
             nearest = min(self.sub_dictionaries, key=lambda sae: (sae.variant != variant, abs(math.log((sae.budget or 1) / self.anchor))))
-            lines.append(SizeLine(self.label(nearest), variant, "single", {size: nearest.at(EV, k, size) for size, k in ks.items()}))
+            lines.append(SizeLine(self.label(nearest), variant, "single", {size: nearest.shown(EV, k, latents=size) for size, k in ks.items()}))
         for variant in self.variants:
             oracles = [sae for sae in self.everything if sae.variant == variant and not sae.control]
             best = {size: self.best(EV, k, [sae for sae in oracles if sae.latents == size]) for size, k in ks.items()}

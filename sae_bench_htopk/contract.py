@@ -127,13 +127,14 @@ class Variant(nn.Module, ABC):
 
     def preactivations(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
         """W_enc (x - b_dec) + b_enc, of all latents or of some."""
-        W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc[latents], self.b_enc[latents])
+        W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc.index_select(0, latents), self.b_enc.index_select(0, latents))
         return torch.addmm(b, x - self.b_dec, W.T)
 
+    @torch.no_grad()
     def scores(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
-        """Activation times decoder norm: what codes are ordered and chosen by."""
+        """Activation times decoder norm: what codes are ordered and chosen by. Carries no gradient."""
         W = self.W_dec if latents is None else self.W_dec[latents]
-        return self.activation(self.preactivations(x, latents)) * W.norm(dim=1)
+        return self.activation(self.preactivations(x, latents)).mul_(W.norm(dim=1))
 
     def kept(self, reading: Reading) -> Int[Tensor, " kept"] | None:
         """The latents that a reading may use, ascending; None for all. Raises LookupError before calibration."""
@@ -188,9 +189,18 @@ class Continuation(Protocol):
     """The rest of the language model after the hook point, for one batch of windows; a row predicts the token after it."""
 
     predicts: Bool[Tensor, " rows"]  # rows that are spliced and whose next token is real: losses are taken there and nowhere else
-    clean: Float[Tensor, " rows"]  # cross-entropy in nats; 0 where a row does not predict
-    zero_ablated: Float[Tensor, " rows"]
-    mean_ablated: Float[Tensor, " rows"]
+
+    @property
+    def clean(self) -> Float[Tensor, " rows"]:
+        """Cross-entropy in nats of the untouched model; 0 where a row does not predict, here and in the others."""
+
+    @property
+    def zero_ablated(self) -> Float[Tensor, " rows"]:
+        """The losses with zeros in the activation's place."""
+
+    @property
+    def mean_ablated(self) -> Float[Tensor, " rows"]:
+        """The losses with the stream's mean activation in its place."""
 
     def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Float[Tensor, " rows"]:
         """The losses when the reconstruction stands in for the activation at every spliced row."""

@@ -77,14 +77,17 @@ def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Seque
     raw = captured.activation[real].float()
     massive = units.is_massive(raw)
     splice = Splice(model, windows, captured, units, massive)
-    place = [part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span)]
-    return Text(raw * units.scale, *place, massive, texts, splice)
+    document, position, token, span = (part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span))
+    return Text(raw * units.scale, document, position, token, span, massive, texts, splice)
 
 
 def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     """Groups readings of which each holds the codes of the one before it, the widest last."""
-    key = lambda reading: (reading.latents or 0, reading.select, reading.cut, reading.rank)  # noqa: E731
-    for _, group in groupby(sorted(readings, key=lambda reading: (*key(reading), reading.k)), key):
+
+    def kin(reading: Reading) -> tuple[int, str, str, str]:
+        return reading.latents or 0, reading.select, reading.cut, reading.rank
+
+    for _, group in groupby(sorted(readings, key=lambda reading: (*kin(reading), reading.k)), kin):
         yield list(group)
 
 

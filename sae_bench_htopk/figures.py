@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +15,11 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sae_bench_htopk import frontier, plugins
-from sae_bench_htopk.board import DELTA, EV, L0, SHOWN, Board, Number, Sae
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number, Sae
 
 # Okabe and Ito's colours, which the colour-blind can tell apart: without yellow and black, the palest two darkened,
 # so that each has a contrast of 3 to white and to GitHub's dark page
@@ -37,6 +40,7 @@ class Point(NamedTuple):
     x: float
     y: float
     spread: float | None  # standard deviation over seeds
+    note: str  # where the reading's L0 is not its k: it is not compared
     best: bool  # on the frontier of its panel: no other point of a trained SAE is as good in x and y and better in one
 
 
@@ -56,10 +60,10 @@ class Picture:
         """The data, six digits of each number."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["panel", "line", "variant", "kind", self.x, self.y, "standard deviation over seeds", "on the frontier"])
+        writer.writerow(["panel", "line", "variant", "kind", self.x, self.y, "standard deviation over seeds", "note", "on the frontier"])
         for point in self.points:
             numbers = ["" if number is None else f"{number:.6g}" for number in (point.x, point.y, point.spread)]
-            writer.writerow([point.panel, point.line, point.variant, point.kind, *numbers, "yes" if point.best else "no"])
+            writer.writerow([point.panel, point.line, point.variant, point.kind, *numbers, point.note, "yes" if point.best else "no"])
         return file.getvalue()
 
     def y_title(self) -> str:
@@ -79,12 +83,12 @@ class Picture:
 
 def look(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
     """(colour, marker) of each variant, the same on every page: a hash of its name, the next free one if that is taken."""
-    taken: dict[int, str] = {}
+    places: dict[str, int] = {}
     for name in [*(known := plugins.names("variants")), *sorted(set(variants) - set(known))]:
         start = int(hashlib.sha256(name.encode()).hexdigest(), 16)
-        free = [place for step in range(len(PALETTE)) if (place := (start + step) % len(PALETTE)) not in taken]
-        taken[free[0] if free else len(taken) + start % len(PALETTE)] = name
-    return {name: (PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]) for place, name in taken.items()}
+        turn = [(start + step) % len(PALETTE) for step in range(len(PALETTE))]
+        places[name] = next((place for place in turn if place not in places.values()), turn[0])
+    return {name: (PALETTE[place], MARKERS[place]) for name, place in places.items()}
 
 
 def pictures(board: Board) -> list[Picture]:
@@ -100,11 +104,9 @@ def sparsity(board: Board, column: str, name: str) -> Picture:
     lines: list[Point] = []
     for variant in board.variants:
         saes = board.of(variant)
-        if len(saes) > 1:
-            found = [(k, best.number) for k, best in board.envelope(variant, column)]
-            lines += [Point("", f"{variant} ({len(saes)} SAEs)", variant, "envelope", n.l0 or k, n.mean, n.spread, False) for k, n in found]
-        for sae in saes:
-            lines += readings(board, sae, column, "sae" if len(saes) > 1 else "single")
+        each = [readings(board, sae, column, "sae" if len(saes) > 1 else "single") for sae in saes]
+        lines += envelope(each, f"{variant} ({len(saes)} SAEs)", better) if len(saes) > 1 else []
+        lines += [point for line in each for point in line]
     controls = [point for sae in board.controls for point in readings(board, sae, column, "control")]
     points = marked(lines, better) + controls
     positive = column == DELTA and all(point.y > 0 for point in lines)
@@ -112,11 +114,22 @@ def sparsity(board: Board, column: str, name: str) -> Picture:
     return Picture(name, words, "measured L0", column, better, tuple(points), "unexplained" if column == EV else "log" if positive else "linear")
 
 
+def envelope(lines: Sequence[Sequence[Point]], name: str, better: frontier.Better) -> list[Point]:
+    """The readings that no other of the lines passes, between its own readings, at the same L0."""
+    found = []
+    for line in lines:
+        for point in line:
+            others = [frontier.at_budget([p.x for p in other], [p.y for p in other], point.x) for other in lines if other is not line]
+            if all(other is None or (point.y >= other if better == "higher" else point.y <= other) for other in others):
+                found.append(point._replace(line=name, kind="envelope"))
+    return sorted(found, key=lambda point: point.x)
+
+
 def readings(board: Board, sae: Sae, column: str, kind: Literal["sae", "single", "control"]) -> list[Point]:
     """The readings of one SAE at their measured L0, or at their nominal k where no L0 can be measured."""
     label = f"{board.label(sae)} (one SAE)" if kind == "single" else board.label(sae)
     found = [(k, number) for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
-    points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, False) for k, n in found]
+    points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, "", False) for k, n in found]
     return sorted(points, key=lambda point: point.x)
 
 
@@ -126,7 +139,7 @@ def dictionary(board: Board) -> Picture:
     for panel, relative in ((f"equal L0: k = {board.anchor}", False), (f"equal share: k = {board.anchor} · latents / {board.latents:,}", True)):
         for line, variant, kind, numbers in board.size_lines(relative):
             found = [(size, number) for size, number in numbers.items() if isinstance(number, Number)]
-            points += [Point(panel, line, variant, kind, float(size), n.mean, n.spread, False) for size, n in found]
+            points += [Point(panel, line, variant, kind, float(size), n.mean, n.spread, f"L0 {n.l0:.4g}" if n.how == "off" else "", False) for size, n in found]
     points = [point for panel in dict.fromkeys(point.panel for point in points) for point in marked([p for p in points if p.panel == panel], "higher")]
     words = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
     return Picture("dictionary", words, "latents in use", EV, "higher", tuple(points), "unexplained")
@@ -134,7 +147,8 @@ def dictionary(board: Board) -> Picture:
 
 def marked(points: list[Point], better: frontier.Better) -> list[Point]:
     """The same points, with those on the frontier marked: less of x is better."""
-    best = frontier.non_dominated([(p.x, p.y) for p in points] or np.zeros((0, 2)), ("lower", better))
+    compared = [(p.x, math.nan if p.note else p.y) for p in points]
+    best = frontier.non_dominated(np.array(compared).reshape(-1, 2), ("lower", better))
     return [point._replace(best=bool(is_best)) for point, is_best in zip(points, best, strict=True)]
 
 
@@ -171,7 +185,8 @@ def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
         low, y, high = ([picture.height(p.y + sign * (p.spread or 0.0)) for p in line] for sign in (-1, 0, 1))
         thin = kind == "sae"
         axis.plot(x, y, STYLE[kind], color=colour, linewidth=0.8 if thin else 2.0, alpha=0.6 if thin else 1.0)
-        axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        if not thin:
+            axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         for best, face in ((True, colour), (False, "none")):
             of = [point for point in line if point.best == best]
             axis.plot([p.x for p in of], [picture.height(p.y) for p in of], marker, color=colour, markersize=3 if thin else 6, markerfacecolor=face)
@@ -210,8 +225,9 @@ def y_ticks(picture: Picture) -> tuple[list[float], list[str]]:
         values = [value for value in (amount if picture.scale == "log" else round(1 - amount, 8) for amount in amounts) if low <= picture.height(value) <= high]
         if len(values) > 3:
             return [picture.height(value) for value in values], [f"{value:.6g}" for value in values]
-    even = [math.exp(height) if picture.scale == "log" else 1 - math.exp(-height) for height in np.linspace(low, high, 7)[1:-1]]
-    return [picture.height(value) for value in even], [f"{value:.3g}" for value in even]
+    ends = [math.exp(height) if picture.scale == "log" else 1 - math.exp(-height) for height in (low, high)]
+    values = [value for value in MaxNLocator(6).tick_values(*ends) if ends[0] <= value <= ends[1]]
+    return [picture.height(value) for value in values], [f"{value:.6g}" for value in values]
 
 
 def name_lines(axis: Axes, ends: Sequence[tuple[str, str, tuple[float, float]]]) -> None:
@@ -234,7 +250,7 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
     places = list(heights)
     gap = min(gap, 1 / max(len(order) - 1, 1))
     for _ in range(200):
-        for low, high in zip(order, order[1:], strict=False):
+        for low, high in pairwise(order):
             if (short := gap - (places[high] - places[low])) > 1e-9:
                 places[low], places[high] = places[low] - short / 2, places[high] + short / 2
         places = [min(max(place, 0.0), 1.0) for place in places]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Better: TypeAlias = Literal["higher", "lower"]
 TOLERANCE = 0.02  # a reading further than this from its nominal k is not a reading at k
+ROUNDING = 1e-12  # of a logarithm: the ends of a curve belong to it
 GRID = 257  # points in log L0 on which every area is taken; odd, so that the middle of the range is one of them
 
 
@@ -19,7 +20,7 @@ def as_costs(points: ArrayLike, better: Sequence[Better]) -> NDArray[np.float64]
     costs = np.array(points, dtype=np.float64)
     if costs.ndim != 2 or costs.shape[1] != len(better):
         raise ValueError(f"points: shape {costs.shape}, wanted (n, {len(better)}), one column for each of better={list(better)}")
-    return costs * np.array([{"higher": -1.0, "lower": 1.0}[way] for way in better])
+    return costs * np.array([{"higher": -1.0, "lower": 1.0}[way] for way in better], dtype=np.float64)
 
 
 def non_dominated(points: ArrayLike, better: Sequence[Better]) -> NDArray[np.bool_]:
@@ -60,17 +61,26 @@ def curve(l0: ArrayLike, value: ArrayLike) -> tuple[NDArray[np.float64], NDArray
     return np.log(different), np.bincount(place, weights=y[usable], minlength=len(different)) / count
 
 
+def along(l0: ArrayLike, value: ArrayLike, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values at each L0 of places [n], linear in log L0 between the two nearest readings; NaN outside them: nothing is extrapolated."""
+    (x, y), wanted = curve(l0, value), np.log(places)
+    if not len(x):
+        return np.full(len(wanted), np.nan)
+    inside = (wanted >= x[0] - ROUNDING) & (wanted <= x[-1] + ROUNDING)
+    return np.where(inside, np.interp(wanted, x, y), np.nan)
+
+
 def at_budget(l0: ArrayLike, value: ArrayLike, k: int | float) -> float | None:
-    """The value at L0 = k, linear in log L0 between the two nearest readings; None outside the readings: nothing is extrapolated."""
-    x, y = curve(l0, value)
-    if not len(x) or not covers(x, k, k):
-        return None
-    return float(np.interp(np.log(k), x, y))
+    """The value at L0 = k, by `along`; None outside the readings."""
+    (found,) = along(l0, value, np.array([float(k)]))
+    return None if np.isnan(found) else float(found)
 
 
-def covers(x: NDArray[np.float64], low: int | float, high: int | float) -> bool:
-    """Whether log L0 of a curve reaches from low to high, up to rounding."""
-    return bool(len(x) and x[0] <= np.log(low) + 1e-12 and x[-1] >= np.log(high) - 1e-12)
+def grid(low: int | float, high: int | float) -> NDArray[np.float64]:
+    """The L0s, even in their log, on which every area from low to high is taken. Raises ValueError unless 0 < low < high."""
+    if not 0 < low < high:
+        raise ValueError(f"range of L0: {low} to {high}, wanted 0 < low < high")
+    return np.geomspace(low, high, GRID)
 
 
 def area(l0: ArrayLike, value: ArrayLike, low: int | float, high: int | float) -> float | None:
@@ -79,10 +89,9 @@ def area(l0: ArrayLike, value: ArrayLike, low: int | float, high: int | float) -
     A trapezoid rule on one grid for every curve, so a reading that lies on the curve already adds nothing.
     Raises ValueError unless 0 < low < high.
     """
-    if not 0 < low < high:
-        raise ValueError(f"range of L0: {low} to {high}, wanted 0 < low < high")
-    x, y = curve(l0, value)
-    if not covers(x, low, high):
-        return None
-    heights = np.interp(np.linspace(np.log(low), np.log(high), GRID), x, y)
-    return float((heights[:-1] + heights[1:]).mean() / 2)
+    return mean_height(along(l0, value, grid(low, high)))
+
+
+def mean_height(heights: NDArray[np.float64]) -> float | None:
+    """The trapezoid mean of values on a `grid`; None if one is missing."""
+    return None if np.isnan(heights).any() else float((heights[:-1] + heights[1:]).mean() / 2)

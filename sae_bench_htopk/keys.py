@@ -115,9 +115,7 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
 
 def cell(suite: Suite, facts: Facts, reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int) -> Cell:
     """The readings of one SAE by one variant, with the metrics that the suite wants of each."""
-    wanted = {
-        reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed)) for reading in readings
-    }
+    wanted = {reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed)) for reading in readings}
     keys = {reading: read_key(suite, facts, reader, config, reading, names) for reading, names in wanted.items()}
     return Cell(reader, config, native, wanted, keys)
 

@@ -69,7 +69,8 @@ class SubjectModel:
     def load(cls, path: str, revision: str | None, hook: Hook, device: str, dtype: torch.dtype) -> "SubjectModel":
         """The model of a packaged name, a local folder or a hub id; never runs code from it. Raises ModelError."""
         model, tokenizer = load_checkpoint(path, revision, dtype, lambda layers: check_hook(hook, layers))
-        return cls(model.to(device), tokenizer, hook)
+        cast(nn.Module, model).to(device)
+        return cls(model, tokenizer, hook)
 
     def verify_shape(self, d: int, layers: int, vocabulary: int, context: int | None = None) -> None:
         """Compares what a suite declares with the model; windows may be shorter than its context. Raises ModelError that names all that differ."""

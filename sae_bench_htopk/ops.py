@@ -4,10 +4,15 @@ Codes are ragged rows: values [nnz], latents [nnz] and offsets [ends], ends = ba
 Nothing here is ever [batch, k, d], and no gradient is ever [batch, latents].
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+# The gradient of embedding_bag's weights is this very product. Private, so it may go: then gathered_dots takes over.
+bag_dots = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
 
 Ragged = tuple[Int[Tensor, " nnz"], Int[Tensor, " ends"]]
 
@@ -83,7 +88,16 @@ def decode(
 def dots(
     rows: Float[Tensor, "batch d"], table: Float[Tensor, "latents d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]
 ) -> Float[Tensor, " nnz"]:
-    """rows[owner of i] . table[latents_i], in pieces that never gather more than 2^22 numbers."""
+    """rows[owner of i] . table[latents_i]: by torch's own kernel on a CPU, which gathers nothing, else by `gathered_dots`."""
+    if bag_dots is not None and rows.device.type == "cpu" and len(latents):
+        return bag_dots(rows.contiguous(), table.contiguous(), latents, offsets[:-1], owners(offsets), 0, -1)  # type: ignore[no-any-return]
+    return gathered_dots(rows, table, latents, offsets)
+
+
+def gathered_dots(
+    rows: Float[Tensor, "batch d"], table: Float[Tensor, "latents d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]
+) -> Float[Tensor, " nnz"]:
+    """The same in public torch, in pieces that never gather more than 2^22 numbers."""
     owner, answer = owners(offsets), rows.new_empty(len(latents))
     piece = max(1, 2**22 // rows.shape[1])
     for start in range(0, len(latents), piece):
@@ -127,7 +141,7 @@ def preactivations_at(
     offsets: Int[Tensor, " ends"],
 ) -> Float[Tensor, " nnz"]:
     """W_enc[latent] . (x - b_dec) + b_enc[latent] at the chosen latents only, differentiable without a [batch, latents] gradient."""
-    return Dots.apply(centred, W_enc, latents, offsets) + F.embedding(latents, b_enc[:, None])[:, 0]  # type: ignore[no-any-return]
+    return Dots.apply(centred, W_enc, latents, offsets) + F.embedding(latents, b_enc[:, None])[:, 0]  # type: ignore[no-any-return, no-untyped-call]
 
 
 class PrefixLoss(torch.autograd.Function):
@@ -136,23 +150,23 @@ class PrefixLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, W_dec, b_dec, x, latents, offsets, omega, omega_0):  # type: ignore[no-untyped-def]
         """Two sweeps over the weighted prefixes: residuals down, their weighted suffix sums G up."""
-        batch, level = len(x), level_of(omega, offsets)
-        levels = int(level.max()) + 1 if len(level) else 0
-        pieces = [pick(level == index, latents, offsets) for index in range(levels)]
+        batch, owner = len(x), owners(offsets)
+        places = by_level(level_of(omega, offsets))
+        pieces = [(place, latents[place], owner[place]) for place in places]
+        ends = [F.pad(torch.bincount(rows, minlength=batch).cumsum(0), (1, 0)) for _, _, rows in pieces]
+        weights = [torch.zeros_like(omega_0).index_add_(0, rows, omega[place]) for place, _, rows in pieces]
         residual = x - b_dec
         loss = residual.square().sum(1) @ omega_0
-        weights = []
-        for place, chosen, ends in pieces:
-            residual = residual - decode(values[place], chosen, ends, W_dec)
-            weights.append(torch.zeros_like(omega_0).index_add_(0, owners(ends), omega[place]))
-            loss = loss + residual.square().sum(1) @ weights[-1]
+        for (place, chosen, _), end, weight in zip(pieces, ends, weights, strict=True):
+            residual -= decode(values[place], chosen, end, W_dec)
+            loss = loss + residual.square().sum(1) @ weight
         x_hat, G = x - residual, torch.zeros_like(x)
         d_values, d_W = torch.zeros_like(values), torch.zeros_like(W_dec)
-        for (place, chosen, ends), weight in zip(reversed(pieces), reversed(weights), strict=True):
-            G = G + residual * weight[:, None]
-            d_values[place] = dots(G, W_dec, chosen, ends) * (-2 / batch)
-            d_W += scatter(values[place] * (-2 / batch), chosen, ends, G, len(W_dec))
-            residual = residual + decode(values[place], chosen, ends, W_dec)
+        for (place, chosen, rows), end, weight in zip(reversed(pieces), reversed(ends), reversed(weights), strict=True):
+            G.addcmul_(residual, weight[:, None])
+            d_values[place] = dots(G, W_dec, chosen, end) * (-2 / batch)
+            add_rows(d_W, values[place] * (-2 / batch), chosen, rows, end, G)
+            residual += decode(values[place], chosen, end, W_dec)
         d_b = (G + residual * omega_0[:, None]).sum(0) * (-2 / batch)
         ctx.save_for_backward(d_values, d_W, d_b)
         ctx.mark_non_differentiable(x_hat)
@@ -171,6 +185,26 @@ def level_of(omega: Float[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> Int
     before = weighted.cumsum(0) - weighted
     first = F.pad(before, (0, 1))[offsets[:-1].clamp(max=max(len(omega) - 1, 0))] if len(omega) else offsets[:-1]
     return before - first.repeat_interleave(offsets.diff())
+
+
+def by_level(level: Int[Tensor, " nnz"]) -> Sequence[Int[Tensor, " codes"]]:
+    """The places of the codes of each level, in their order."""
+    return level.argsort(stable=True).split(torch.bincount(level).tolist()) if len(level) else ()
+
+
+def add_rows(
+    total: Float[Tensor, "latents d"],
+    weights: Float[Tensor, " codes"],
+    latents: Int[Tensor, " codes"],
+    rows: Int[Tensor, " codes"],
+    ends: Int[Tensor, " ends"],
+    G: Float[Tensor, "batch d"],
+) -> None:
+    """Adds weights_i * G[rows_i] to row latents_i of `total`, in place: by one sparse product if codes are many, else one by one."""
+    if len(latents) >= len(total):
+        total += scatter(weights, latents, ends, G, len(total))
+    else:
+        total.index_add_(0, latents, G.index_select(0, rows) * weights[:, None])
 
 
 def pick(chosen: Bool[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,7 +228,7 @@ def prefix_loss(
     `omega` weighs the prefix that ends with each code, `omega_0` the empty prefix of each row. Every loss of the TopK family
     is a choice of omega. Time and memory are O(d) per code and O(d) per row. x_hat carries no gradient.
     """
-    return PrefixLoss.apply(values, W_dec, b_dec, x, latents, offsets, omega, omega_0)  # type: ignore[no-any-return]
+    return PrefixLoss.apply(values, W_dec, b_dec, x, latents, offsets, omega, omega_0)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def prefix_loss_reference(

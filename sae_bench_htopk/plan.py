@@ -113,7 +113,7 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
         f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
         f"memory:   about {memory / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model",
         f"disk:     about {4 * weights / 2**20:.0f} MiB of weights",
-        f"time:     about {training_time / 60:.1f} min of training and {evaluation_time / 60:.1f} min of evaluation on this {device}, without metrics' own work",
+        f"time:     about {training_time / 60:.1f} min of training, {evaluation_time / 60:.1f} min of evaluation on this {device}, beside metrics' own work",
         *(f"note:     {line}" for line in notes),
     ]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -14,7 +15,7 @@ from sae_bench_htopk.contract import Metric, Variant
 from sae_bench_htopk.errors import InputError
 
 Kind: TypeAlias = Literal["variants", "metrics"]
-Plugin = TypeVar("Plugin", bound=type)
+Plugin = TypeVar("Plugin")
 
 
 class PluginError(InputError):
@@ -65,7 +66,7 @@ def source_file(kind: Kind, name: str) -> Path:
     raise PluginError(f"no {kind[:-1]} is called {name!r}; {suggest(name, names(kind))}")
 
 
-def load(kind: Kind, name: str, wanted: Plugin) -> Plugin:
+def load(kind: Kind, name: str, wanted: type[Plugin]) -> type[Plugin]:
     """The one class of kind `wanted` that the file defines itself."""
     path = source_file(kind, name)
     module = importlib.import_module(f"sae_bench_htopk.{kind}.{name}")
@@ -82,7 +83,7 @@ def variant(name: str) -> type[Variant]:
 
 def metric(name: str) -> type[Metric]:
     """The metric of that name."""
-    return load("metrics", name, Metric)
+    return load("metrics", name, Metric)  # type: ignore[type-abstract]
 
 
 def first_line(kind: Kind, name: str) -> str:
@@ -93,10 +94,11 @@ def first_line(kind: Kind, name: str) -> str:
     return text.split("\n", 1)[0]
 
 
+@functools.lru_cache
 def code_of(path: Path) -> str:
-    """The file's syntax tree without docstrings, as text: what a hash must see and no more."""
+    """The file without docstrings, comments and layout: what a hash must see and no more. The same on every version of Python."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -1,15 +1,16 @@
 """Trains the small language model that comes with the package: a Gemma-2 of 3 million parameters on Python source.
 
-    python -m sae_bench_htopk pretrain --out sae_bench_htopk/assets/pycode_gemma2
+python -m sae_bench_htopk pretrain --out sae_bench_htopk/assets/pycode_gemma2
 """
 
-import lzma
 import math
+import os
+import platform
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
+from sae_bench_htopk.bits import compare
+from sae_bench_htopk.card import card
 from sae_bench_htopk.text import Document, Installed, fingerprint, part_documents
 
 SPECIAL = ("<pad>", "<eos>", "<bos>")
@@ -50,7 +53,8 @@ def train_tokenizer(documents: Sequence[Document], size: int) -> PreTrainedToken
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((document.text for document in documents), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=SPECIAL[PAD], eos_token=SPECIAL[EOS], bos_token=SPECIAL[BOS])
+    wrap: Any = PreTrainedTokenizerFast  # transformers leaves it untyped
+    return wrap(tokenizer_object=tokenizer, pad_token=SPECIAL[PAD], eos_token=SPECIAL[EOS], bos_token=SPECIAL[BOS])  # type: ignore[no-any-return]
 
 
 def build_model(recipe: Recipe) -> Gemma2ForCausalLM:
@@ -70,7 +74,7 @@ def build_model(recipe: Recipe) -> Gemma2ForCausalLM:
         pad_token_id=PAD,
         eos_token_id=EOS,
         bos_token_id=BOS,
-        attn_implementation="eager",
+        attn_implementation="eager",  # type: ignore[call-arg]
     )
     return Gemma2ForCausalLM(config)
 
@@ -88,7 +92,7 @@ def training_windows(encoded: Sequence[np.ndarray], recipe: Recipe) -> Iterator[
             yield torch.from_numpy(windows[start : start + recipe.batch].astype(np.int64))
 
 
-def next_token_loss(model: torch.nn.Module, windows: Tensor) -> Tensor:
+def next_token_loss(model: Callable[..., Any], windows: Tensor) -> Tensor:
     """Mean cross-entropy in nats of every token after the first, under bf16 autocast."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=windows, use_cache=False).logits
@@ -122,71 +126,26 @@ def optimize(model: Gemma2ForCausalLM, batches: Iterator[Tensor], recipe: Recipe
             say(f"{seen / 1e6:.2f}M tokens, loss {running:.3f} nats a token, {seen / (time.monotonic() - clock):,.0f} tokens/s")
 
 
-@torch.no_grad()
-def bits(model: Gemma2ForCausalLM, encoded: np.ndarray, context: int) -> float:
-    """Total bits of one document's tokens, in separate windows that each open with BOS and share no context."""
-    width, total = context - 1, 0.0
-    padded = np.pad(encoded.astype(np.int64), (0, -len(encoded) % width), constant_values=PAD).reshape(-1, width)
-    windows = torch.from_numpy(np.pad(padded, ((0, 0), (1, 0)), constant_values=BOS))
-    for part in windows.split(32):
-        logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
-        total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), ignore_index=PAD, reduction="sum").item()
-    return total / math.log(2)
-
-
-def five_gram_bits(train: Sequence[np.ndarray], held_out: Sequence[np.ndarray], vocabulary: int) -> list[float]:
-    """Total bits of each held-out document under a token 5-gram model with Witten-Bell smoothing, counted on `train`."""
-    counts: list[defaultdict[tuple[int, ...], Counter[int]]] = [defaultdict(Counter) for _ in range(5)]
-    for document in train:
-        tokens = document.tolist()
-        for place, token in enumerate(tokens):
-            for order in range(min(5, place + 1)):
-                counts[order][tuple(tokens[place - order : place])][token] += 1
-    totals = [{history: (sum(after.values()), len(after)) for history, after in level.items()} for level in counts]
-    answer = []
-    for document in held_out:
-        tokens, total = document.tolist(), 0.0
-        for place, token in enumerate(tokens):
-            probability = 1 / vocabulary
-            for order in range(min(5, place + 1)):
-                history = tuple(tokens[place - order : place])
-                if history in totals[order]:
-                    seen, kinds = totals[order][history]
-                    probability = (counts[order][history][token] + kinds * probability) / (seen + kinds)
-            total -= math.log2(probability)
-        answer.append(total)
-    return answer
-
-
-def compare(model: Gemma2ForCausalLM, train: Sequence[np.ndarray], documents: Sequence[Document], held_out: Sequence[np.ndarray], recipe: Recipe) -> list[Mapping[str, object]]:
-    """Bits per character on held-out files beside xz and a 5-gram model: one row per distribution, the last for all."""
-    ours = [bits(model, tokens, recipe.context) for tokens in held_out]
-    theirs = five_gram_bits(train, held_out, recipe.vocabulary)
-    rows: list[Mapping[str, object]] = []
-    for origin in [*sorted({document.origin for document in documents}), "all"]:
-        picked = [index for index, document in enumerate(documents) if origin in (document.origin, "all")]
-        text = "".join(documents[index].text for index in picked)
-        packed = 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
-        rows.append({
-            "distribution": origin, "files": len(picked), "characters": len(text),
-            "model": sum(ours[index] for index in picked) / len(text),
-            "5-gram": sum(theirs[index] for index in picked) / len(text),
-            "xz": packed / len(text),
-        })  # fmt: skip
-    return rows
-
-
-def pretrain(source: Installed, out: Path, recipe: Recipe, compiled: bool, say: Callable[[str], None]) -> list[Mapping[str, object]]:
-    """Trains tokenizer and model on the training part, writes both to `out`, and returns the table of bits per character."""
+def pretrain(source: Installed, out: Path, recipe: Recipe, compiled: bool, say: Callable[[str], None]) -> str:
+    """Trains tokenizer and model on the training part, writes both and their card to `out`, and returns the card."""
     train, held_out = list(part_documents(source, "train")), list(part_documents(source, "held_out"))
     tokenizer = train_tokenizer(train, recipe.vocabulary)
-    encode = lambda documents: [np.array(ids, dtype=np.int32) for ids in tokenizer([d.text for d in documents], add_special_tokens=False)["input_ids"]]  # noqa: E731
+
+    def encode(documents: Sequence[Document]) -> list[np.ndarray]:
+        texts = [document.text for document in documents]
+        coded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)  # a "<bos>" that a file quotes is text
+        return [np.array(ids, dtype=np.int32) for ids in coded["input_ids"]]
+
     encoded = encode(train)
     say(f"{len(train)} files, {sum(map(len, encoded)):,} tokens to train on, text {fingerprint(train)}")
     model = build_model(recipe)
+    clock = time.monotonic()
     optimize(model, training_windows(encoded, recipe), recipe, compiled, say)
-    model = model.to(torch.bfloat16)
-    model.config.pycode = {"recipe": asdict(recipe), "text": fingerprint(train), "distributions": dict(source.distributions)}
+    machine = f"It took {(time.monotonic() - clock) / 60:.0f} minutes on {os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
+    model.bfloat16()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return compare(model.float().eval(), encoded, held_out, encode(held_out), recipe)
+    rows = compare(model.float().eval(), encoded, held_out, encode(held_out), recipe.vocabulary, recipe.context)  # type: ignore[no-untyped-call]
+    text = card(recipe, model.num_parameters(), source.distributions, fingerprint(train), machine, rows)
+    (out / "README.md").write_text(text, encoding="utf-8")
+    return text

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ class Runner:
         wanted = {key for cell in training.cells for key in cell.keys.values()}
         kept = [row for row in records.read(path)["rows"] if row["read_key"] in wanted] if path.is_file() else []
         new = {row["read_key"] for row in rows}
-        rows = sorted([row for row in kept if row["read_key"] not in new] + rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))
+        merged = [row for row in kept if row["read_key"] not in new] + rows
         return {
             "schema": records.SCHEMA,
             "suite": suite.name,
@@ -164,7 +164,7 @@ class Runner:
                 "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
                 "control": training.control, "trained": training.kind().trained,
             },
-            "rows": rows,
+            "rows": sorted(merged, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],
             "cost": {
                 "train_seconds": story["seconds"], "train_tokens": story["tokens"], "evaluate_seconds": spent,
@@ -175,7 +175,10 @@ class Runner:
                 **self.facts.text, "held_out_tokens": tokens, "held_out_documents": documents,
                 "source": suite.text.source.identity(), "notes": suite.text.source.notes(),
             },
-            "model": {"path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model.fingerprint, "hook": asdict(suite.model.hook)},
+            "model": {
+                "path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model.fingerprint,
+                "hook": asdict(suite.model.hook),
+            },
             "settings": asdict(suite.train) | {"rate": suite.train.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype},
             "provenance": story["provenance"],
         }  # fmt: skip
@@ -187,7 +190,7 @@ class Runner:
         return {
             **commit(), "versions": {name: version(name) for name in packages} | {"python": platform.python_version()}, "device": device,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": torch.get_num_threads(), "deterministic": self.device == "cpu",
-            "when": datetime.now(timezone.utc).date().isoformat(),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
 
 

@@ -36,7 +36,8 @@ class Units:
 
     def is_massive(self, raw: Float[Tensor, "rows d"]) -> Tensor:
         """Marks rows whose norm is above the limit."""
-        return raw.norm(dim=1) > self.massive_limit
+        massive: Tensor = raw.norm(dim=1) > self.massive_limit
+        return massive
 
 
 def harvest(model: Activations, windows: Windows) -> Float[Tensor, "rows d"]:
@@ -64,7 +65,7 @@ class Stream:
         self.model, self.seed, self.tokens = model, seed, tokens
         self.massive = self.rows = 0
         per_block = max(1, block // (context - 1))
-        self.raw = (self.harvest_block(windows) for windows in chunked(batches(windows, WINDOWS_AT_ONCE, context, bos), per_block))
+        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, WINDOWS_AT_ONCE, context, bos), per_block))
         opening: list[Tensor] = []
         while sum(map(len, opening)) < min(OPENING_ROWS, tokens) and (rows := next(self.raw, None)) is not None:
             opening.append(rows)

@@ -94,9 +94,7 @@ class Learner:
         self.curve.append({"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead})
 
 
-def auxk_loss(
-    variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int
-) -> Float[Tensor, ""]:
+def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
     """How badly the k strongest dead latents of each vector explain what the SAE left over, over the left-over's variance.
 
     Gao et al. 2024 (arXiv:2406.04093), appendix A.2. Only the dead latents' columns are ever made.
@@ -105,7 +103,7 @@ def auxk_loss(
     scores = variant.activation(variant.preactivations(x, dead))
     latents, offsets = ops.choose_per_row(scores.detach(), k)
     values = scores[ops.owners(offsets), latents]
-    error = (left - ops.decode(values, latents, offsets, variant.W_dec[dead])).square().sum(1).mean()
+    error = (left - ops.decode(values, latents, offsets, variant.W_dec.index_select(0, dead))).square().sum(1).mean()
     return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
 
 

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sae_bench_htopk import lm
+from sae_bench_htopk import checkpoint, lm
 from sae_bench_htopk.lm import Hook, ModelError, SubjectModel
 
 LAYERS, D, VOCABULARY, CONTEXT = 4, 32, 300, 11

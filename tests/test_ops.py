@@ -84,3 +84,15 @@ def test_batch_choice_keeps_all_when_the_budget_is_wide() -> None:
 def test_sort_by_latent_stays_within_rows() -> None:
     """Each row's latents ascend; rows do not mix."""
     assert ops.sort_by_latent(torch.tensor([5, 2, 9, 1, 0]), torch.tensor([0, 3, 3, 5]), 10).tolist() == [2, 5, 9, 0, 1]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_forms_of_dots_agree(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's private kernel and the public fall-back give the dense product's entries; without the kernel the fall-back serves."""
+    batch, d, latents, longest = shape
+    _, index, offsets = ragged(batch, latents, longest, seed=2)
+    rows, table = torch.randn(batch, d, dtype=torch.float64), torch.randn(latents, d, dtype=torch.float64)
+    wanted = (rows @ table.T)[ops.owners(offsets), index]
+    torch.testing.assert_close(ops.dots(rows, table, index, offsets), wanted)
+    monkeypatch.setattr(ops, "bag_dots", None)
+    torch.testing.assert_close(ops.dots(rows, table, index, offsets), wanted)

@@ -1,6 +1,7 @@
 """Matryoshka SAE (Bussmann et al. 2025, arXiv:2503.17547): nested dictionaries, each of which must reconstruct alone."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ class Matryoshka(Variant):
         base: Literal["batchtopk", "topk"] = "batchtopk"
 
         def __post_init__(self) -> None:
-            if not self.groups or self.groups[-1] != 1 or self.groups[0] <= 0 or any(a >= b for a, b in zip(self.groups, self.groups[1:])):
+            if not self.groups or self.groups[-1] != 1 or self.groups[0] <= 0 or any(a >= b for a, b in pairwise(self.groups)):
                 raise ValueError(f"groups: {list(self.groups)}, wanted rising shares above 0 that end with 1.0")
 
     @classmethod

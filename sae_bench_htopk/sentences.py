@@ -1,0 +1,106 @@
+"""What a page says in words: the questions of a reader who has a minute, answered from the numbers."""
+
+from statistics import fmean, median
+
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.markdown import brief, rounded, words
+from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number
+
+
+def in_short(board: Board) -> list[str]:
+    """The questions of a reader who has a minute, answered from the numbers."""
+    found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
+    return [sentence for sentence in [*found, fewer_latents(board), one_for_all(board), away(board), selector(board), certainty(board)] if sentence]
+
+
+def winners(board: Board, column: str) -> str:
+    """Which variant is best at each budget, budgets of one winner together."""
+    bests = {k: best for k in board.ks if (best := board.best(column, k))}
+    parts = []
+    for variant in dict.fromkeys(best.sae.variant for best in bests.values()):
+        won = {k: best for k, best in bests.items() if best.sae.variant == variant}
+        values = words(brief(best.number) for best in won.values())
+        leads = [rounded(abs(best.number.mean - best.next[1].mean), digits=2) for best in won.values() if best.next]
+        ahead = f"; ahead of the next variant by {words(leads)}" if leads else ""
+        parts.append(f"**{variant}** at k = {words(won)} ({values}{ahead})")
+    left = [f"{variant} at k = {words(ks)}" for variant in board.variants if (ks := [k for k in bests if k not in dict(board.envelope(variant, column))])]
+    silent = f" Not compared, for want of readings at that L0: {'; '.join(left)}." if left else ""
+    title, better = SHOWN[column]
+    name = f"{column.partition('.')[0].replace('_', ' ')} ({title}, {better} is better)"
+    return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""
+
+
+def fewer_latents(board: Board) -> str:
+    """Which variant is best on each number of latents below the whole, and what training at that size gives."""
+    parts = []
+    for size in sorted({size for sae in board.sub_dictionaries for size in sae.sizes()}):
+        numbers = [(line, n) for line in board.size_lines(relative=False) if isinstance(n := line.numbers.get(size), Number) and n.how != "off"]
+        cut = max((pair for pair in numbers if pair[0].kind == "single"), key=lambda pair: pair[1].mean, default=None)
+        oracle = max((pair for pair in numbers if pair[0].kind == "oracle"), key=lambda pair: pair[1].mean, default=None)
+        if cut:
+            trained = f" (trained at that size: {oracle[0].variant}, {brief(oracle[1])})" if oracle else ""
+            parts.append(f"on {size:,} latents **{cut[0].variant}**, {brief(cut[1])}{trained}")
+    return f"**Fewer latents** at an L0 of {board.anchor}: best explained variance {'; '.join(parts)}." if parts else ""
+
+
+def one_for_all(board: Board) -> str:
+    """How far the best SAE that is read at every budget is from the best SAE trained at each."""
+    largest = max((sae.budget or 0 for sae in board.saes), default=0)
+    answers = []
+    for sae in (sae for sae in board.saes if sae.budget == largest):
+        gaps = {}
+        for k in (k for k in board.ks if k <= largest):
+            own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.budget == k and other is not sae])
+            if isinstance(own, Number) and best:
+                gaps[k] = (own.mean - best.number.mean, best.sae.variant)
+        if any(k < largest for k in gaps):
+            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), gaps))
+    if not answers:
+        return ""
+    _, label, gaps = max(answers, key=lambda answer: answer[:2])
+    return (
+        f"**One SAE for every budget:** of the SAEs trained at {largest}, {label} comes nearest to the best of the others trained at each k. "
+        f"Read at k = {words(gaps)}, its explained variance differs by {words(rounded(gap, digits=2, sign=True) for gap, _ in gaps.values())} "
+        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({largest, *gaps})}."
+    )
+
+
+def away(board: Board) -> str:
+    """What it costs to read an SAE at another budget than its own."""
+    costs = []
+    for sae in board.saes:
+        for k in (k for k in board.ks if k != sae.budget):
+            rivals = [other for other in board.of(sae.variant) if other.budget == k]
+            own, best = sae.at(EV, k), board.best(EV, k, rivals)
+            if isinstance(own, Number) and best:
+                costs.append((best.number.mean - own.mean, sae, k, own.mean, best))
+    if not costs:
+        return ""
+    cost, sae, k, value, best = max(costs, key=lambda found: found[0])
+    middle = f"; {rounded(median(found[0] for found in costs))} in the median of {len(costs)} such readings" if len(costs) > 1 else ""
+    return (
+        f"**Reading away from the trained k** costs up to {rounded(cost)} of explained variance ({board.label(sae)} read at {k}: {rounded(value)}; "
+        f"{board.label(best.sae)}: {rounded(best.number.mean)}){middle}."
+    )
+
+
+def selector(board: Board) -> str:
+    """How much the selector alone moves explained variance."""
+    moved = []
+    for sae in board.saes:
+        for k in sae.ks():
+            row, threshold = sae.at(EV, k, select="row"), sae.at(EV, k, select="threshold")
+            if isinstance(row, Number) and isinstance(threshold, Number):
+                moved.append((abs(row.mean - threshold.mean), board.label(sae), k, row.mean, threshold.mean))
+    if not moved:
+        return ""
+    most, label, k, by_row, by_threshold = max(moved)
+    values = f"row {rounded(by_row)}, threshold {rounded(by_threshold)}"
+    return f"**The selector alone** moves explained variance by up to {rounded(most)} ({label} at k = {k}: {values})."
+
+
+def certainty(board: Board) -> str:
+    """What the numbers do not say."""
+    if board.seeds < 2:
+        return "**How sure:** one seed, so no difference on this page is known to be more than chance: nothing on it is significant."
+    return f"**How sure:** ± is the standard deviation over {board.seeds} seeds; no difference on this page has been tested for significance."

@@ -1,0 +1,187 @@
+"""The tables of a page."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from sae_bench_htopk import frontier, plugins
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.markdown import Table, fold, rounded
+from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
+
+
+def headline(board: Board, column: str) -> str:
+    """Each variant's best SAE at each budget, the winner bold; the mean over log L0, the best of them first; controls below."""
+    area = f"mean over L0 {' to '.join(rounded(end) for end in span)}" if (span := board.span(column)) else "mean over L0"
+    table = Table("variant", "trained at k =", *(f"k = {k}" for k in board.ks), area)
+    winners = {k: best.sae.variant for k in board.ks if (best := board.best(column, k))}
+    heights = {variant: board.height(variant, column) for variant in board.variants}
+    sign = -1.0 if SHOWN[column][1] == "higher" else 1.0
+    order = {variant: math.inf if isinstance(height, Missing) else sign * height for variant, height in heights.items()}
+    for variant in sorted(board.variants, key=lambda variant: order[variant]):
+        numbers = {k: best.number for k, best in board.envelope(variant, column)}
+        cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in board.ks]
+        trained = ", ".join(str(sae.budget or "?") for sae in board.of(variant))
+        bold = [place + 2 for place, k in enumerate(board.ks) if winners.get(k) == variant]
+        table.add(variant, trained, *cells, heights[variant], bold=bold)
+    for sae in board.controls:
+        table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in board.ks), "")
+    return table.markdown()
+
+
+def nearest(saes: Sequence[Sae], k: int) -> Sae:
+    """The SAE that was trained at the budget nearest to k."""
+    return min(saes, key=lambda sae: abs(math.log((sae.budget or 1) / k)))
+
+
+def every_measure(board: Board) -> str:
+    """Each variant's best SAE at each budget with all compared columns, as it was read, and its place against the frontier."""
+    points = [(sae, k, number) for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(EV, k), Number) and number.l0 is not None]
+    by = frontier.dominated_by(np.array([(number.l0, number.mean) for *_, number in points]).reshape(-1, 2), ("lower", "higher"))
+    beaten = {(sae, k): None if other is None else points[other] for (sae, k, _), other in zip(points, by, strict=True)}
+    table = Table("read at k", "SAE", "measured L0", *(title for title, _ in board.columns.values()), "95% over documents (EV)", "on the frontier")
+    for k in board.ks:
+        for variant in board.variants:
+            best = board.best(EV, k, board.of(variant))
+            sae = best.sae if best else nearest(board.of(variant), k)
+            if isinstance(number := sae.read(EV, k), Number):
+                other = beaten.get((sae, k))
+                place = "yes" if other is None else f"no: {board.label(other[0])} at L0 {rounded(other[2].l0 or 0.0)}"
+                half = f"±{rounded(number.half, number.half)}" if number.half else ""
+                table.add(str(k), board.label(sae), *(unmarked(sae.read(column, k)) for column in (L0, *board.columns)), half, place)
+    return table.markdown()
+
+
+def unmarked(cell: Number | Missing) -> Number | Missing:
+    """A number whose measured L0 stands in its row already."""
+    return cell._replace(how="read") if isinstance(cell, Number) else cell
+
+
+def trained_and_read(board: Board) -> str:
+    """Every SAE at every budget by its native selector; bold where it is read at the budget that it was trained at."""
+    table = Table("SAE", *(f"read at {k}" for k in board.ks))
+    for sae in board.saes:
+        table.add(board.label(sae), *(sae.shown(EV, k) for k in board.ks), bold=[place + 1 for place, k in enumerate(board.ks) if k == sae.budget])
+    return table.markdown()
+
+
+def selectors(board: Board) -> str:
+    """Every SAE by both selectors at equal measured L0."""
+    table = Table("SAE", "selector", *(f"k = {k}" for k in board.ks))
+    for sae in board.saes:
+        for select in ("row", "threshold"):
+            if sae.ks(select=select):
+                table.add(board.label(sae), select + (" (native)" if select == sae.native else ""), *(sae.shown(EV, k, select=select) for k in board.ks))
+    return table.markdown()
+
+
+def sizes(board: Board, relative: bool) -> str:
+    """Explained variance by the number of latents in use."""
+    lines = board.size_lines(relative)
+    columns = sorted({size for line in lines for size in line.numbers})
+    k = {size: board.anchor * size // board.latents if relative else board.anchor for size in columns}
+    table = Table("SAE", *(f"{size:,} latents, k = {k[size]}" for size in columns))
+    for line in lines:
+        table.add(line.label, *(line.numbers.get(size, Missing("no SAE was trained at that size")) for size in columns))
+    return table.markdown()
+
+
+def orders(board: Board) -> str:
+    """Explained variance on fewer latents when they are kept in other orders than by importance, all at one budget."""
+    sizes = sorted({size for sae in board.sub_dictionaries for size in sae.sizes()})
+    table = Table("SAE", "kept by", *(f"{size:,} latents, k = {board.anchor}" for size in sizes))
+    for sae in board.sub_dictionaries:
+        for rank in ["importance", *ranks] if (ranks := sae.ranks()) else []:
+            table.add(board.label(sae), rank, *(sae.shown(EV, board.anchor, latents=size, rank=rank) for size in sizes))
+    return table.markdown()
+
+
+def metric_tables(board: Board) -> list[str]:
+    """For each metric all of its columns, of each SAE at the budget that it was trained at, and of the controls."""
+    known = sorted({column for record in board.records for row in record["rows"] for column in row["values"]})
+    folds = []
+    for metric in dict.fromkeys(column.partition(".")[0] for column in known):
+        columns = [column for column in order_of(metric) if column in known] or [column for column in known if column.startswith(f"{metric}.")]
+        table = Table("SAE", "read at k", "measured L0", *(column.partition(".")[2] for column in columns))
+        for sae in [*board.saes, *board.controls]:
+            if k := board.own_k(sae):
+                table.add(board.label(sae), str(k), *(unmarked(sae.read(column, k)) for column in (L0, *columns)))
+        folds.append(fold(f"{metric}: every column, each SAE read at the k that it was trained at", table.markdown()))
+    return folds
+
+
+def order_of(metric: str) -> list[str]:
+    """A metric's column keys in its own order; none if there is no such metric here."""
+    return [f"{metric}.{column.name}" for column in plugins.metric(metric).columns] if metric in plugins.names("metrics") else []
+
+
+def details(board: Board) -> list[str]:
+    """What metrics add label by label, for each variant's SAE of the largest trained k: one table for each metric and number."""
+    shown_saes = [max(board.of(variant), key=lambda sae: sae.budget or 0) for variant in board.variants] + board.controls
+    found: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}  # (metric, number) -> label -> SAE -> seeds
+    for sae in shown_saes:
+        k = board.own_k(sae) or 0
+        for rows in sae.rows.values():
+            for metric, labels in rows.get(sae.reading(k), {}).get("details", {}).items():
+                for label, name, value in by_label(labels):
+                    found.setdefault((metric, name), {}).setdefault(label, {}).setdefault(f"{board.label(sae)}, read at {k}", []).append(value)
+    tables: dict[str, list[str]] = {}
+    for (metric, name), labels in found.items():
+        columns = list(dict.fromkeys(column for values in labels.values() for column in values))
+        table = Table("label", *columns)
+        for label, values in labels.items():
+            table.add(label, *(fmean(values[column]) if column in values else None for column in columns))
+        tables.setdefault(metric, []).append(f"`{name}`:\n\n{table.markdown()}")
+    return [fold(f"{metric}, label by label", "\n\n".join(parts)) for metric, parts in tables.items()]
+
+
+def by_label(labels: Any) -> Iterable[tuple[str, str, float]]:
+    """(label, name, number) of the first level of details that is {label: {name: number}}."""
+    if not isinstance(labels, Mapping):
+        return
+    for label, values in labels.items():
+        numbers = {name: value for name, value in values.items() if isinstance(value, float)} if isinstance(values, Mapping) else {}
+        if numbers:
+            yield from ((label, name, value) for name, value in numbers.items())
+        else:
+            yield from by_label(values)
+
+
+def is_number(value: Any) -> bool:
+    """Not a bool, not text."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def controls(board: Board) -> str:
+    """The control rows with all compared columns."""
+    table = Table("control", "read at k", "measured L0", *(title for title, _ in board.columns.values()))
+    for sae in board.controls:
+        for k in sae.ks():
+            table.add(board.label(sae), str(k), *(unmarked(sae.read(column, k)) for column in (L0, *board.columns)))
+    return table.markdown()
+
+
+def training(board: Board) -> str:
+    """What each SAE was trained on and what it cost, means over seeds."""
+    table = Table("SAE", "seeds", "tokens", "loss at the end", "dead latents at the end", "seconds", "FLOPs", "settings")
+    borrowers = {sae for sae, _ in board.borrowed}
+    for sae in [sae for sae in board.everything if sae not in borrowers]:
+        ends = [record["curve"][-1] for record in sae.records if record["curve"]]
+        costs = {key: [cost for record in sae.records if is_number(cost := record["cost"].get(key))] for key in ("train_tokens", "train_seconds", "flops")}
+        mean = {key: fmean(values) if values else None for key, values in costs.items()}
+        loss, dead = (fmean(values) if (values := [end[key] for end in ends if is_number(end.get(key))]) else None for key in ("loss", "dead"))
+        whole = [None if number is None else f"{number:,.0f}" for number in (mean["train_tokens"] if ends else None, dead)]
+        flops = None if mean["flops"] is None else f"{mean['flops']:.2g}"
+        seeds = ", ".join(map(str, sae.rows))
+        table.add(board.label(sae), seeds, whole[0], loss, whole[1], mean["train_seconds"], flops, settings_of(sae.config))
+    return table.markdown()
+
+
+def settings_of(config: Mapping[str, Any]) -> str:
+    """k=32, stride=1."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(config.items()))
