@@ -20,8 +20,8 @@ class Sparsity(Metric):
     columns = (
         Column("l0", "lower", "mean number of codes per row"),
         Column("l0_median", "lower", "median number of codes per row"),
-        Column("dead", "lower", "share of the dictionary's latents that never fire on the held-out text"),
-        Column("dense", "lower", "share of the dictionary's latents that fire on more than 10% of rows"),
+        Column("dead", "lower", "share of the latents in use that never fire on the held-out text"),
+        Column("dense", "lower", "share of the latents in use that fire on more than 10% of rows"),
         Column("density_median", "neither", "median firing frequency of the latents that fire at all"),
     )
 
@@ -61,8 +61,8 @@ class Sparsity(Metric):
         return {
             "l0": float(rows @ np.arange(len(rows)) / rows.sum()),
             "l0_median": weighted_median(rows),
-            "dead": float(np.mean(often == 0)),
-            "dense": float(np.mean(often > DENSE)),
+            "dead": 1 - len(live) / self.setting.usable,
+            "dense": float(np.sum(often > DENSE)) / self.setting.usable,
             "density_median": float(np.median(live)) if len(live) else Missing("no latent fires"),
         }
 
@@ -73,7 +73,7 @@ class Sparsity(Metric):
         often = self.frequencies(np.ones(self.setting.documents))
         exponents = np.log10(often[often > 0]).clip(-DECADES, 0)
         counts, edges = np.histogram(exponents, bins=BINS, range=(-DECADES, 0))
-        return {"log10_frequency": edges.round(6).tolist(), "latents": counts.tolist(), "dead": int((often == 0).sum())}
+        return {"log10_frequency": edges.round(6).tolist(), "latents": counts.tolist(), "dead": self.setting.usable - int((often > 0).sum())}
 
 
 def weighted_median(rows: Float[np.ndarray, " lengths"] | Int[np.ndarray, " lengths"]) -> float:

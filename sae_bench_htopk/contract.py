@@ -247,7 +247,8 @@ class Setting(NamedTuple):
     """What a metric may know of the SAE and the held-out text before the first batch."""
 
     d: int
-    latents: int
+    latents: int  # of the dictionary
+    usable: int  # of them, those that the reading may use
     documents: int
 
 

@@ -379,7 +379,7 @@ def test_folders_that_hold_no_model(folder: Path) -> None:
     with pytest.raises(ModelError, match="tiny: transformers cannot load it"):
         load(folder)
     weights.unlink()
-    with pytest.raises(ModelError, match=r"tiny: the folder has no weights; wanted config\.json, weights"):
+    with pytest.raises(ModelError, match=r"tiny: the folder has no weights in safetensors; wanted config\.json, weights"):
         load(folder)
     weights.write_bytes(whole)
     (folder / "tokenizer.json").rename(folder / "elsewhere.json")

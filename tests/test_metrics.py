@@ -88,7 +88,7 @@ def part(batch: Batch, rows: Tensor) -> Batch:
 
 def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS) -> Metric:
     """A metric that has seen all batches."""
-    metric = plugins.metric(name)(Setting(batches[0].text.x.shape[1], LATENTS, documents))
+    metric = plugins.metric(name)(Setting(batches[0].text.x.shape[1], LATENTS, LATENTS, documents))
     for batch in batches:
         metric.update(batch)
     return metric
@@ -137,7 +137,7 @@ def test_a_weight_is_a_number_of_copies_of_the_document(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_cannot_be_computed_says_why(name: str) -> None:
-    metric = plugins.metric(name)(Setting(D, LATENTS, DOCUMENTS))
+    metric = plugins.metric(name)(Setting(D, LATENTS, LATENTS, DOCUMENTS))
     assert all(isinstance(value, Missing) for value in metric.result(None).values())
     nothing = numbers(name, made_up(), torch.zeros(DOCUMENTS))
     assert all(isinstance(value, Missing) and value.reason for value in nothing.values()), nothing
