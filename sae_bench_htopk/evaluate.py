@@ -113,7 +113,9 @@ def encode_all(variant: Variant, x: Float[Tensor, "rows d"], readings: Iterable[
 def empty(model: SubjectModel, jobs: Sequence[Job], documents: int) -> dict[tuple[int, Reading], dict[str, Metric]]:
     """New metrics for every job and reading, by (index of the job, reading)."""
     return {
-        (index, reading): {name: kind(Setting(model.d, size := len(job.variant.W_enc), min(reading.latents or size, size), documents)) for name, kind in wanted.items()}
+        (index, reading): {
+            name: kind(Setting(model.d, size := len(job.variant.W_enc), min(reading.latents or size, size), documents)) for name, kind in wanted.items()
+        }
         for index, job in enumerate(jobs)
         for reading, wanted in job.readings.items()
     }

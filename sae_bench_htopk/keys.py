@@ -68,7 +68,8 @@ def digest(thing: Any) -> str:
 def facts_of(suite: Suite, corpus: Corpus) -> Facts:
     """Reads the text and the model's files, if they are here; loads no model."""
     folder = next((path for path in (ASSETS / suite.model.path, Path(suite.model.path)) if path.is_dir()), None)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.is_file()} if folder else {}
+    data = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"}) if folder else []  # not the card
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data}
     named = {"path": suite.model.path if folder is None else "local", "revision": suite.model.revision, "files": files}
     return Facts({part: corpus.fingerprint(part) for part in ("train", "calibration", "held_out")}, digest(named))
 

@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from tabulate import tabulate
 
-from sae_bench_htopk import records
+from sae_bench_htopk import plugins, records
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.suite import Suite
 
 SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; measured, see tests/bench/README.md
+READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; measured likewise
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
 
 
@@ -67,7 +68,7 @@ def step_flops(suite: Suite, training: Training) -> float:
 def model_flops(suite: Suite) -> tuple[float, float]:
     """Operations per token of the language model up to the hook point, and after it; 12 d^2 weights a layer is the usual shape."""
     shape, hook = suite.model.shape, suite.model.hook
-    layer = 2 * 12 * shape.d**2
+    layer = 24.0 * shape.d**2
     return layer * (hook.layer + 1), layer * (shape.layers - hook.layer - 1) + 2 * shape.d * shape.vocab
 
 
@@ -83,6 +84,11 @@ def measured_speed(device: str) -> float:
     return best
 
 
+def splices(metric: str) -> bool:
+    """Whether a metric runs the rest of the language model at each reading, as its source says."""
+    return ".spliced(" in plugins.code_of(plugins.source_file("metrics", metric))
+
+
 def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
     """Estimated seconds of training and of evaluation."""
     speed = measured_speed(device)
@@ -92,9 +98,10 @@ def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
     learn = sum(step_flops(suite, training) for training in trained) / SPARSE_SHARE
     train = suite.train.tokens * (learn + passes * before / MODEL_SHARE) / speed
     rows = [(cell, reading) for each in todo for cell, readings in each.missing for reading in readings]
-    spliced = sum("downstream_loss" in cell.metrics[reading] for cell, reading in rows)
+    spliced = sum(any(map(splices, cell.metrics[reading])) for cell, reading in rows)
     encode = sum(2.0 * suite.model.shape.d * each.training.latents * len(each.training.cells) for each in todo if each.missing)
-    evaluate = suite.text.held_out.tokens * (encode / SPARSE_SHARE + (before + spliced * after) / MODEL_SHARE) / speed
+    sparse = encode + READ * suite.model.shape.d * len(rows)
+    evaluate = suite.text.held_out.tokens * (sparse / SPARSE_SHARE + (before + spliced * after) / MODEL_SHARE) / speed
     return train, evaluate
 
 

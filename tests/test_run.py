@@ -142,12 +142,15 @@ def test_what_is_missing_is_only_evaluated(finished: Path, material: Path, tmp_p
     read = {"k": [2, 4, 8], "latents": ["all", 32]}
     assert main(["run", str(suite(material, folder, read=read)), "--output", str(folder), "--device", "cpu"]) == 0
     found = values(folder)
-    assert len(found) > len(wanted) and all(found[key] == pytest.approx(row, rel=1e-6, nan_ok=True) or row == found[key] for key, row in wanted.items())
+    assert len(found) > len(wanted)
+    for key, row in wanted.items():
+        for column, value in row.items():
+            assert found[key][column] == (value if value is None else pytest.approx(value, rel=1e-5, abs=1e-6)), (key, column)
 
 
 def test_an_interrupted_run_keeps_whole_seeds_and_ends_the_same(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second seed keeps the first; going on gives the numbers of a run that was never interrupted."""
-    changes = {"seeds": [0, 1], "saes": [{"variant": "topk", "k": 8}], "controls": [], "metrics": ["explained_variance", "sparsity"]}
+    changes = {"seeds": [0, 1], "saes": [{"variant": "topk", "k": 8}], "controls": ["untrained"], "metrics": ["explained_variance", "sparsity"]}
     arguments = ["run", str(suite(material, tmp_path, **changes)), "--device", "cpu", "--output"]
     assert main([*arguments, str(tmp_path / "whole")]) == 0
     taken = {"steps": 0}
@@ -161,7 +164,8 @@ def test_an_interrupted_run_keeps_whole_seeds_and_ends_the_same(material: Path, 
 
     monkeypatch.setattr(trainer.Learner, "take", interrupted)
     assert main([*arguments, str(tmp_path / "broken")]) == 130
-    assert len(values(tmp_path / "broken")) * 2 == len(values(tmp_path / "whole"))
+    seeds = {key[0] for key in values(tmp_path / "broken")}
+    assert 0 < len(seeds) < len({key[0] for key in values(tmp_path / "whole")})
     assert main([*arguments, str(tmp_path / "broken")]) == 0
     assert taken["steps"] == 40 + 32
     assert values(tmp_path / "broken") == values(tmp_path / "whole")
@@ -174,7 +178,7 @@ def test_a_variant_of_ones_own_needs_no_line_of_the_core(material: Path, tmp_pat
     text = (ROOT / "variants" / "topk.py").read_text(encoding="utf-8").replace("class TopK", "class MineTopK")
     (own / "mine_topk.py").write_text(text, encoding="utf-8")
     saes = [{"variant": "mine_topk", "k": 8}, {"variant": "topk", "k": 8}]
-    path = suite(material, tmp_path, saes=saes, controls=[], metrics=["explained_variance"])
+    path = suite(material, tmp_path, saes=saes, controls=["untrained"], metrics=["explained_variance"])
     assert main(["run", str(path), "--output", str(tmp_path), "--device", "cpu", "--variants", str(own)]) == 0
     rows = {name: row for (_, name), row in values(tmp_path).items()}
     assert all(row == rows[name.removeprefix("mine_")] for name, row in rows.items()) and len(rows) > 4

@@ -1,0 +1,138 @@
+"""The pass over held-out text, on a random three-layer Gemma-2 and text whose tokens are letters."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.calibrate import calibrate
+from sae_bench_htopk.contract import Reading, Statistics, Variant
+from sae_bench_htopk.evaluate import Job, Splice, empty, encode_all, measure, summary, text_batch
+from sae_bench_htopk.lm import Hook, SubjectModel
+from sae_bench_htopk.pretrain import train_tokenizer
+from sae_bench_htopk.stream import Units
+from sae_bench_htopk.text import Document
+from sae_bench_htopk.windows import Window, collate, cut
+
+D, LATENTS, K, CONTEXT, BOS = 24, 64, 5, 16, 2
+TEXTS = ["\n".join(f"def function_{index}_{line}(value):\n    return call_{line}(value, 'text') + {line}  # note" for line in range(6)) for index in range(9)]
+
+
+@pytest.fixture(scope="module")
+def model() -> SubjectModel:
+    """Random weights, the hook in the middle."""
+    tokenizer = train_tokenizer([Document("", text, "") for text in TEXTS], 259)
+    torch.manual_seed(1)
+    config = Gemma2Config(
+        vocab_size=132, hidden_size=D, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, head_dim=12,
+        sliding_window=8, max_position_embeddings=32, pad_token_id=0, eos_token_id=1, bos_token_id=BOS, attn_implementation="eager",
+    )  # fmt: skip
+    return SubjectModel(Gemma2ForCausalLM(config), tokenizer, Hook(1, "resid_post"))
+
+
+def windows() -> list[Window]:
+    """All windows of the texts."""
+
+    def encode(text: str) -> tuple[np.ndarray, np.ndarray]:
+        places = np.arange(len(text))
+        return np.array([3 + ord(letter) % 128 for letter in text], dtype=np.int64), np.stack((places, places + 1), axis=1)
+
+    return list(cut((Document(str(n), text, "") for n, text in enumerate(TEXTS)), encode, CONTEXT))
+
+
+def units(model: SubjectModel) -> Units:
+    """Measured on the same windows; the limit makes a few rows massive."""
+    batch = collate(windows(), CONTEXT, BOS)
+    raw = model.activations(batch.tokens)[batch.real]
+    scale = float(raw.square().sum(1).mean().rsqrt())
+    return Units(scale, float(raw.norm(dim=1).quantile(0.97)), Statistics(raw.mean(0) * scale, torch.from_numpy(np.cov(raw.T.numpy() * scale)).float()))
+
+
+READINGS = [
+    Reading(k, latents, select, cut) for k in (2, 3, K) for select in ("row", "threshold") for latents, cut in ((None, "before"), (32, "before"), (32, "after"))
+]
+
+
+def sae(name: str, model: SubjectModel) -> Variant:
+    """An SAE of random weights, calibrated for all readings."""
+    kind = plugins.variant(name)
+    variant = kind(kind.Config(k=K), D, LATENTS, 3)
+    known = units(model)
+    variant.start(known.statistics)
+    batch = collate(windows(), CONTEXT, BOS)
+    calibrate(variant, READINGS, model.activations(batch.tokens)[batch.real] * known.scale, kind.native(variant.config), K)
+    return variant
+
+
+def splice(model: SubjectModel) -> tuple[Splice, torch.Tensor]:
+    """The rest of the model on all windows, and x."""
+    text = text_batch(model, collate(windows(), CONTEXT, BOS), units(model), TEXTS)
+    assert isinstance(text.model, Splice)
+    return text.model, text.x
+
+
+def test_splicing_x_costs_nothing_and_massive_rows_are_left_alone(model: SubjectModel) -> None:
+    """Also when massive rows of the reconstruction are absurd, since they keep the clean activation."""
+    rest, x = splice(model)
+    assert 0 < int((~rest.kept).sum()) < 200
+    absurd = torch.where(rest.kept[:, None], x, 1e6)
+    for x_hat in (x, absurd):
+        torch.testing.assert_close(rest.spliced(x_hat), rest.clean, atol=1e-5, rtol=0)
+
+
+def test_splicing_mean_and_zero_are_the_ablations(model: SubjectModel) -> None:
+    """The same positions in every term, and losses only where the next token is real."""
+    rest, x = splice(model)
+    mean = units(model).statistics.mean
+    torch.testing.assert_close(rest.spliced(mean.expand(len(x), -1)), rest.mean_ablated)
+    torch.testing.assert_close(rest.spliced(torch.zeros_like(x)), rest.zero_ablated)
+    for losses in (rest.clean, rest.mean_ablated, rest.zero_ablated):
+        assert bool(((losses != 0) == rest.predicts).all())
+    assert int(rest.predicts.sum()) < int(rest.kept.sum())
+
+
+@pytest.mark.parametrize("name", plugins.names("variants"))
+def test_readings_cut_from_a_wider_one_are_the_readings(name: str, model: SubjectModel) -> None:
+    """encode_all gives for every reading what encode gives."""
+    variant, (_, x) = sae(name, model), splice(model)
+    found = dict(encode_all(variant, x, READINGS))
+    assert set(found) == set(READINGS)
+    for reading, codes in found.items():
+        wanted = variant.encode(x, reading)
+        assert torch.equal(codes.offsets, wanted.offsets) and torch.equal(codes.latents, wanted.latents) and torch.equal(codes.values, wanted.values)
+
+
+def measured(model: SubjectModel, size: int) -> dict[str, object]:
+    """All metrics of one SAE at one reading, with so many windows at a time."""
+    metrics = {name: plugins.metric(name) for name in plugins.names("metrics")}
+    jobs = [Job(sae("topk", model), {Reading(K): metrics})]
+    held = empty(model, jobs, len(TEXTS))
+    everything = windows()
+    for start in range(0, len(everything), size):
+        measure(model, collate(everything[start : start + size], CONTEXT, BOS), units(model), TEXTS, jobs, held)
+    return summary(held[0, Reading(K)], metrics, len(TEXTS))
+
+
+def test_no_metric_depends_on_how_text_is_cut_into_batches(model: SubjectModel) -> None:
+    """Values, intervals and reasons of every metric are the same for batches of 7 windows and of all."""
+    one, other = measured(model, 7), measured(model, 10_000)
+    assert one["missing"] == other["missing"]
+    for part in ("values", "intervals"):
+        assert set(one[part]) == set(other[part])  # type: ignore[call-overload]
+        for column, value in one[part].items():  # type: ignore[attr-defined]
+            assert value == (None if value is None else pytest.approx(other[part][column], rel=1e-4, abs=1e-5)), column  # type: ignore[index]
+
+
+def test_a_metric_that_was_not_asked_for_says_so(model: SubjectModel) -> None:
+    """Its cells are empty, with the reason."""
+    asked = {"sparsity": plugins.metric("sparsity")}
+    row = summary({}, asked, 3)
+    assert set(row["values"].values()) == {None} and set(row["missing"].values()) == {"not asked for at this reading"}
+
+
+def test_an_interval_holds_its_value(model: SubjectModel) -> None:
+    """The explained variance of all text lies in its interval."""
+    row = measured(model, 50)
+    low, high = row["intervals"]["explained_variance.ev"]  # type: ignore[index]
+    assert low < row["values"]["explained_variance.ev"] < high  # type: ignore[index]

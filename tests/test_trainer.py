@@ -1,0 +1,115 @@
+"""The training loop: schedule, dead latents, and the losses that tell when the recipe has changed."""
+
+import math
+
+import pytest
+import torch
+
+from sae_bench_htopk import plugins, trainer
+from sae_bench_htopk.contract import Variant
+from sae_bench_htopk.text import TextError
+from sae_bench_htopk.trainer import Learner, Recipe, auxk_loss, train
+from tests.synthetic import D, batches, units
+
+# The loss of each variant's 20th step on the synthetic stream. If one moves, weights of old records no longer mean the same:
+# raise trainer.RECIPE_VERSION together with the number here.
+GOLDEN = {"batchtopk": 0.189473, "hierarchical_topk": 0.213076, "matryoshka": 0.270301, "topk": 0.180744}
+
+
+def learner(name: str, latents: int = 64, **recipe: float) -> Learner:
+    """A new learner of a variant at k 4."""
+    kind = plugins.variant(name)
+    settings = {"tokens": 100 * 128, "batch": 128, "latents": latents, "rate": 2e-3} | recipe
+    return Learner(kind(kind.Config(k=4), D, latents, 0), Recipe(**settings), units().statistics)  # type: ignore[arg-type]
+
+
+def test_schedule_rises_holds_and_falls_to_zero() -> None:
+    """5% up, 75% at the top, 20% down."""
+    factors = [learner("topk").factor(step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.2) and factors[4] == 1 and factors[79] == 1
+    assert factors[90] == pytest.approx(0.5) and factors[99] == pytest.approx(0.05)
+
+
+def test_default_rate_is_dictionary_learnings() -> None:
+    """2e-4 at 2^14 latents, half of it at four times as many."""
+    recipe = Recipe(tokens=1, batch=1, latents=1)
+    assert recipe.learning_rate(2**14) == pytest.approx(2e-4) and recipe.learning_rate(2**16) == pytest.approx(1e-4)
+
+
+def test_auxk_explains_the_left_over_with_dead_latents_only() -> None:
+    """The loss is the hand-made one, and its gradient touches no living latent and no bias of the decoder."""
+    variant = learner("topk").variant
+    x = next(batches(1, 32))
+    x_hat = 0.5 * x
+    dead = torch.tensor([3, 10, 11])
+    loss = auxk_loss(variant, x, x_hat, dead, 2)
+    loss.backward()
+    left = x - x_hat
+    activations = ((x - variant.b_dec) @ variant.W_enc[dead].T).relu().detach()
+    strongest = activations * (activations >= activations.topk(2, dim=1).values[:, -1:])
+    error = (left - strongest @ variant.W_dec[dead]).square().sum(1).mean() / (left - left.mean(0)).square().sum(1).mean()
+    assert loss.item() == pytest.approx(error.item(), rel=1e-5)
+    assert set(variant.W_dec.grad.abs().sum(1).nonzero()[:, 0].tolist()) <= set(dead.tolist())
+
+
+def test_auxk_revives_latents() -> None:
+    """With half of the encoder pushed far away, more latents live again with AuxK than without."""
+    alive = {}
+    for weight in (0.0, 1.0):
+        it = learner("topk", auxk=weight, dead_after=512, rate=5e-3)
+        with torch.no_grad():
+            it.variant.b_enc[8:] = -0.25
+        for _ in train([it], batches(100, 128)):
+            pass
+        alive[weight] = int((it.silent_for < 512).sum())
+    assert alive[1.0] > alive[0.0]
+
+
+def test_a_frozen_parameter_stays() -> None:
+    """The random decoder's rows are the ones it began with; its encoder moves."""
+    from sae_bench_htopk.controls import Control, RandomDecoder
+
+    variant = RandomDecoder(Control(4), D, 64, 0)
+    before = variant.W_dec.clone(), variant.W_enc.clone()
+    it = Learner(variant, Recipe(tokens=10 * 128, batch=128, latents=64), units().statistics)
+    for _ in train([it], batches(10, 128)):
+        pass
+    assert torch.equal(variant.W_dec, before[0]) and not torch.equal(variant.W_enc, before[1])
+
+
+def test_a_loss_that_is_no_number_names_the_sae() -> None:
+    """With the tokens it had seen."""
+    it = learner("topk")
+    with pytest.raises(FloatingPointError, match="TopK.*after 0 tokens"):
+        it.take(torch.full((128, D), math.inf))
+
+
+def test_a_text_that_ends_early_is_an_error() -> None:
+    """Asked for 100 batches, given 3."""
+    with pytest.raises(TextError, match="12,800 asked for, the text gave 384"):
+        list(train([learner("topk")], batches(3, 128)))
+
+
+def test_one_learner_does_not_change_another() -> None:
+    """Trained together or alone: the same bits."""
+    alone, together, other = learner("hierarchical_topk"), learner("hierarchical_topk"), learner("matryoshka")
+    list(train([alone], batches(100, 128)))
+    list(train([other, together], batches(100, 128)))
+    assert all(torch.equal(a, b) for a, b in zip(alone.variant.state_dict().values(), together.variant.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden_losses(name: str) -> None:
+    """Says when RECIPE_VERSION must rise."""
+    assert trainer.RECIPE_VERSION == 1
+    assert golden(name) == pytest.approx(GOLDEN[name], rel=1e-3)
+
+
+def golden(name: str) -> float:
+    """The loss of step 20."""
+    it = learner(name, dead_after=256)
+    step = None
+    for x in batches(20, 128):
+        step = it.take(x)
+    assert step is not None and isinstance(it.variant, Variant)
+    return step.loss.item()
