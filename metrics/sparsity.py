@@ -20,9 +20,9 @@ class Sparsity(Metric):
     columns = (
         Column("l0", "lower", "mean number of codes per row"),
         Column("l0_median", "lower", "median number of codes per row"),
-        Column("dead", "lower", "share of the latents in use that never fire on the held-out text"),
+        Column("dead", "lower", "share of the latents in use that never fire on the held-out text", resampled=False),
         Column("dense", "lower", "share of the latents in use that fire on more than 10% of rows"),
-        Column("density_median", "neither", "median firing frequency of the latents that fire at all"),
+        Column("density_median", "neither", "median firing frequency of the latents that fire at all", resampled=False),
     )
 
     def __init__(self, setting: Setting) -> None:

@@ -14,7 +14,11 @@ BINS = 2**31 >> SHIFT
 
 
 def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "rows d"], native: Selector, budget: int, seed: int = 0) -> None:
-    """Sets `variant.calibration` for these readings, from calibration activations in scaled units; streams over the rows."""
+    """Sets `variant.calibration` for these readings, from calibration activations in scaled units; scores are never kept.
+
+    With cut="after" the threshold is that of the whole dictionary, so fewer than k codes are left: one found among the kept
+    latents alone would make the reading the same as with cut="before".
+    """
     variant.calibration = Calibration()
     whole = [reading for reading in readings if reading.select == "threshold" and (reading.latents is None or reading.cut == "after")]
     at_home = Reading(budget, select=native)

@@ -82,6 +82,7 @@ class Variant(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
     frozen: ClassVar[frozenset[str]] = frozenset()  # parameters that training leaves as they began
+    auxk: ClassVar[bool] = True  # False: no loss on dead latents
     trained: ClassVar[bool] = True  # False: `start` makes it, no step is taken
 
     def __init__(self, config: Any, d: int, latents: int, seed: int) -> None:
@@ -235,6 +236,7 @@ class Column(NamedTuple):
     name: str
     better: Literal["higher", "lower", "neither"]
     meaning: str
+    resampled: bool = True  # False: drawing documents anew says nothing of its error, as for the share of latents that never fire
 
 
 class Missing(NamedTuple):

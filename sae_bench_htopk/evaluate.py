@@ -160,7 +160,7 @@ def intervals(metric: Metric, documents: int) -> dict[str, list[float]]:
     draws = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
     results = [metric.result(torch.from_numpy(draw.astype(np.float32))) for draw in draws]
     found = {}
-    for column in metric.columns:
+    for column in (column for column in metric.columns if column.resampled):
         values = [value for result in results if not isinstance(value := result[column.name], Missing) and np.isfinite(value)]
         if len(values) == RESAMPLES:
             low, high = np.quantile(values, [0.025, 0.975])

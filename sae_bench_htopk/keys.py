@@ -15,7 +15,7 @@ from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import RECIPE_VERSION
 
-EVALUATION_VERSION = 1  # rises when a change to calibrate.py or evaluate.py moves a number
+EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
 MEASURING = ("labels", "probing", "similarity")  # modules of the core that metrics measure with
 
 
@@ -56,7 +56,7 @@ class Training:
 
     def label(self) -> str:
         """For people: variant, settings, size and seed."""
-        settings = ", ".join(f"{key} {value}" for key, value in asdict(self.config).items() if key == "k")
+        settings = f"k {self.kind().budget(self.config)}"
         return f"{self.variant} ({settings}; {self.latents:,} latents; seed {self.seed})"
 
 
@@ -67,7 +67,7 @@ def digest(thing: Any) -> str:
 
 def facts_of(suite: Suite, corpus: Corpus) -> Facts:
     """Reads the text and the model's files, if they are here; loads no model."""
-    folder = next((path for path in (ASSETS / suite.model.path, Path(suite.model.path)) if path.is_dir()), None)
+    folder = next((path for path in (ASSETS / suite.model.path, Path(suite.model.path).expanduser()) if path.is_dir()), None)
     data = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"}) if folder else []  # not the card
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data}
     named = {"path": suite.model.path if folder is None else "local", "revision": suite.model.revision, "files": files}
@@ -109,7 +109,8 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         latents = dictionary_size(name, suite.model.shape.d, suite.train.latents)
         key = train_key(suite, facts, name, config, latents, seed, control=True)
         training = found.setdefault(key, Training(key, name, config, latents, seed, control=True))
-        readings = tuple(Reading(k) for k in suite.read.k if k <= latents)
+        # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
+        readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
         training.cells.append(cell(suite, facts, name, config, "row", readings, seed))
     return sorted(found.values(), key=lambda training: suite.seeds.index(training.seed))
 

@@ -38,16 +38,28 @@ def record_folder(root: Path, suite: str) -> Path:
     return root / "leaderboard" / suite
 
 
+def set_aside(root: Path, suite: str) -> Path:
+    """Where records go that are no part of the suite any more."""
+    return root / "runs" / suite / "set_aside"
+
+
 def items(suite: Suite, trainings: list[Training], root: Path) -> list[Item]:
     """Compares what the suite comes to with the records and weights that are there. Raises RecordError on a damaged record."""
     return [item(suite, training, root) for training in trainings]
 
 
+def record_path(root: Path, suite: str, key: str) -> Path | None:
+    """A training's record: among the suite's, or among those that an earlier form of the suite set aside."""
+    folders = (record_folder(root, suite), set_aside(root, suite))
+    return next((path for folder in folders if (path := folder / f"{key}.json").is_file()), None)
+
+
 def item(suite: Suite, training: Training, root: Path) -> Item:
     """What there is to do for one training."""
-    path = record_folder(root, suite.name) / f"{training.key}.json"
-    have = {row["read_key"] for row in records.read(path)["rows"]} if path.is_file() else set()
-    missing = [(cell, [reading for reading, key in cell.keys.items() if key not in have]) for cell in training.cells]
+    path = record_path(root, suite.name, training.key)
+    have = {row["read_key"] for row in records.read(path)["rows"]} if path else set()
+    every = [(cell, list(cell.keys)) for cell in training.cells]
+    missing = [(cell, [reading for reading in readings if cell.keys[reading] not in have]) for cell, readings in every]
     missing = [(cell, readings) for cell, readings in missing if readings]
     count = sum(len(readings) for _, readings in missing)
     if not count:
@@ -56,12 +68,12 @@ def item(suite: Suite, training: Training, root: Path) -> Item:
         return Item(training, "evaluate", f"weights are there, {count} readings are not" if have else "weights are there, no record is", missing)
     others = [other for other in records.read_all(record_folder(root, suite.name)) if other["sae"]["variant"] == training.variant]
     why = "its weights are gone and readings are missing" if have else "its settings, code, model or text differ from every record's" if others else "no record"
-    return Item(training, "train", why, missing)
+    return Item(training, "train", why, every)  # new weights may differ in their last bits, so no old row may stay beside new ones
 
 
 def step_flops(suite: Suite, training: Training) -> float:
     """Floating-point operations of one training token: a dense encoder, and sparse work on k codes forward and back."""
-    d, budget = suite.model.shape.d, int(training.config.k)
+    d, budget = suite.model.shape.d, training.kind().budget(training.config)
     return 2.0 * d * training.latents + 14.0 * d * budget
 
 

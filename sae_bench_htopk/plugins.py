@@ -96,9 +96,17 @@ def first_line(kind: Kind, name: str) -> str:
 
 @functools.lru_cache
 def code_of(path: Path) -> str:
-    """The file without docstrings, comments and layout: what a hash must see and no more. The same on every version of Python."""
+    """The file's syntax tree without docstrings, as text: what a hash must see and no more. The same on every version of Python."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+            node.body = node.body[1:]
+    return canonical(tree)
+
+
+def canonical(node: object) -> str:
+    """A syntax tree as text, empty fields left out: ast.dump and ast.unparse differ between versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(f'{name}={canonical(value)}' for name, value in fields)})"
+    return f"[{', '.join(map(canonical, node))}]" if isinstance(node, list) else repr(node)

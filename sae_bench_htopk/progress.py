@@ -8,10 +8,10 @@ from typing import TextIO
 class Progress:
     """One phase of work, counted in tokens; use it as a context manager."""
 
-    def __init__(self, phase: str, total: int, out: TextIO = sys.stderr) -> None:
-        """`total` is in tokens."""
-        self.phase, self.total, self.out = phase, total, out
-        self.live = out.isatty()
+    def __init__(self, phase: str, total: int, out: TextIO | None = None) -> None:
+        """`total` is in tokens; `out` is stderr if not given."""
+        self.phase, self.total, self.out = phase, total, out or sys.stderr
+        self.live = self.out.isatty()
         self.done = 0
         self.started = self.said = time.monotonic()
 

@@ -13,7 +13,7 @@ from sae_bench_htopk.contract import Statistics
 from sae_bench_htopk.text import TextError
 from sae_bench_htopk.windows import Window, Windows, batches
 
-WINDOWS_AT_ONCE = 16
+ROWS_AT_ONCE = 4096  # tokens that the model and the SAEs take at once
 OPENING_ROWS = 2**17  # real tokens that scale, mean and the limit of massive norms are measured on
 MASSIVE = 10.0  # times the median norm
 
@@ -38,6 +38,11 @@ class Units:
         """Marks rows whose norm is above the limit."""
         massive: Tensor = raw.norm(dim=1) > self.massive_limit
         return massive
+
+
+def windows_at_once(context: int) -> int:
+    """How many windows go through the model together."""
+    return max(1, ROWS_AT_ONCE // context)
 
 
 def harvest(model: Activations, windows: Windows) -> Float[Tensor, "rows d"]:
@@ -65,7 +70,7 @@ class Stream:
         self.model, self.seed, self.tokens = model, seed, tokens
         self.massive = self.rows = 0
         per_block = max(1, block // (context - 1))
-        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, WINDOWS_AT_ONCE, context, bos), per_block))
+        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, windows_at_once(context), context, bos), per_block))
         opening: list[Tensor] = []
         while sum(map(len, opening)) < min(OPENING_ROWS, tokens) and (rows := next(self.raw, None)) is not None:
             opening.append(rows)
@@ -90,7 +95,8 @@ class Stream:
     def batches(self, size: int) -> Iterator[Float[Tensor, "batch d"]]:
         """Yields whole batches; what is left of a block beyond its last whole batch is dropped."""
         for block in self.blocks():
-            yield from block[: len(block) // size * size].split(size)
+            for start in range(0, len(block) - size + 1, size):
+                yield block[start : start + size]
 
 
 def chunked(parts: Iterable[Windows], windows: int) -> Iterator[list[Windows]]:

@@ -34,6 +34,10 @@ class Recipe:
     block: int = 65_536  # activation vectors that are shuffled together; ours
     stream_seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.batch > self.block:
+            raise ValueError(f"batch: {self.batch}, wanted at most block, {self.block}: batches are cut from blocks")
+
     def learning_rate(self, latents: int) -> float:
         """The rate of an SAE of that many latents."""
         return self.rate if self.rate is not None else 2e-4 / math.sqrt(latents / 2**14)
@@ -50,7 +54,9 @@ class Learner:
         """Starts the variant from the stream's statistics."""
         self.variant, self.recipe, self.total_variance = variant, recipe, statistics.total_variance
         variant.start(statistics)
-        self.parameters = [p for name, p in variant.named_parameters() if name not in variant.frozen]
+        for name, parameter in variant.named_parameters():
+            parameter.requires_grad_(name not in variant.frozen)
+        self.parameters = [parameter for parameter in variant.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.learning_rate(len(variant.W_enc)), betas=recipe.betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
         self.silent_for = torch.zeros(len(variant.W_enc), dtype=torch.long, device=variant.W_enc.device)  # tokens since a latent fired
@@ -69,7 +75,7 @@ class Learner:
         step = self.variant.step(x)
         loss = step.loss / self.total_variance
         dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
-        if self.recipe.auxk and len(dead):
+        if self.recipe.auxk and self.variant.auxk and len(dead):
             loss = loss + self.recipe.auxk * auxk_loss(self.variant, x, step.x_hat, dead, self.recipe.auxk_latents or x.shape[1] // 2)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")

@@ -12,6 +12,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from sae_bench_htopk import records, trainer
 from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.text import Document
 
@@ -92,6 +93,11 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer.Learner, "take", take)
 
 
+def refuse(*_: object) -> None:
+    """Stands in for what must not happen."""
+    raise AssertionError("loaded the model")
+
+
 def values(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     """Every row's numbers, by (file, variant and reading)."""
     return {
@@ -129,6 +135,7 @@ def test_a_second_run_does_nothing(finished: Path, material: Path, tmp_path: Pat
     folder = copy(finished, tmp_path)
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     refuse_training(monkeypatch)
+    monkeypatch.setattr(SubjectModel, "load", refuse)
     assert main(["run", str(suite(material, folder)), "--output", str(folder), "--device", "cpu"]) == 0
     assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
 
@@ -206,15 +213,20 @@ def test_plan_says_what_and_why_and_writes_nothing(finished: Path, material: Pat
     ("changes", "said"),
     [
         ({"text": {"source": "installed", "distributions": {"nosuch": "1"}, "held_out": {"tokens": 64}, "calibration": {"tokens": 64}}}, "nosuch"),
-        ({"train": {"tokens": 10_000_000, "batch": 256, "latents": 64}}, "train.tokens: 10,500,000"),
+        ({"train": {"tokens": 10_000_000, "batch": 256, "latents": 64}}, "train.tokens: 11,"),
         ({"model": {"path": "./nowhere", "hook": {"layer": 2, "site": "resid_post"}, "shape": {"d": 32, "layers": 4, "vocab": 512}}}, "./nowhere"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_nothing_is_written(
-    changes: dict[str, object], said: str, material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, object], said: str, finished: Path, material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, one line on stderr that names the value, and an untouched folder."""
+    """Exit code 2, one line on stderr that names the value; an empty folder stays empty, and one with records keeps every byte."""
     path = suite(material, tmp_path / "suite", **changes)
+    folder = copy(finished, tmp_path)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert main(["run", str(path), "--output", str(folder), "--device", "cpu"]) == 2
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    capsys.readouterr()
     assert main(["run", str(path), "--output", str(tmp_path / "new"), "--device", "cpu"]) == 2
     shown = capsys.readouterr()
     lines = [line for line in shown.err.splitlines() if line]

@@ -19,12 +19,19 @@ def documents(count: int, words: int = 120) -> list[Document]:
 
 
 def test_near_duplicates_share_a_group_and_others_do_not() -> None:
-    """A copy with a tenth of its words changed joins its original; unrelated texts stay alone; a chain is one group."""
+    """A copy with one word in 40 changed joins its original; unrelated texts stay alone."""
     plain = documents(20, words=400)
     words = plain[0].text.split()
     changed = Document("copy", " ".join("changed" if index % 40 == 7 else word for index, word in enumerate(words)), "made")
     groups = text.group_near_duplicates([*plain, changed])
     assert groups[0] == groups[-1] and len(set(groups)) == 20
+
+
+def test_a_large_family_is_one_group() -> None:
+    """100 copies, each with its own word changed: more holders of a run of words than are compared in pairs."""
+    words = documents(1, words=400)[0].text.split()
+    family = [Document(str(n), " ".join([*words[: 3 * n], f"own{n}", *words[3 * n + 1 :]]), "made") for n in range(100)]
+    assert len(set(text.group_near_duplicates([*family, *documents(5)][:100]))) == 1
 
 
 def test_groups_and_parts_do_not_depend_on_order() -> None:
@@ -58,7 +65,7 @@ def test_installed_source_has_disjoint_parts_and_no_tests() -> None:
 
 def test_a_missing_distribution_is_named() -> None:
     """With the command that installs it."""
-    with pytest.raises(TextError, match="pip install nosuchthing==1.2"):
+    with pytest.raises(TextError, match=r"pip install nosuchthing==1\.2"):
         list(Installed({"nosuchthing": "1.2"}).documents())
 
 

@@ -37,7 +37,7 @@ def test_default_rate_is_dictionary_learnings() -> None:
 
 
 def test_auxk_explains_the_left_over_with_dead_latents_only() -> None:
-    """The loss is the hand-made one, and its gradient touches no living latent and no bias of the decoder."""
+    """The loss is the hand-made one, and its gradient touches no row of a living latent."""
     variant = learner("topk").variant
     x = next(batches(1, 32))
     x_hat = 0.5 * x
@@ -49,7 +49,8 @@ def test_auxk_explains_the_left_over_with_dead_latents_only() -> None:
     strongest = activations * (activations >= activations.topk(2, dim=1).values[:, -1:])
     error = (left - strongest @ variant.W_dec[dead]).square().sum(1).mean() / (left - left.mean(0)).square().sum(1).mean()
     assert loss.item() == pytest.approx(error.item(), rel=1e-5)
-    assert set(variant.W_dec.grad.abs().sum(1).nonzero()[:, 0].tolist()) <= set(dead.tolist())
+    for parameter in (variant.W_dec, variant.W_enc):
+        assert set(parameter.grad.abs().sum(1).nonzero()[:, 0].tolist()) <= set(dead.tolist())
 
 
 def test_auxk_revives_latents() -> None:
@@ -80,7 +81,7 @@ def test_a_frozen_parameter_stays() -> None:
 def test_a_loss_that_is_no_number_names_the_sae() -> None:
     """With the tokens it had seen."""
     it = learner("topk")
-    with pytest.raises(FloatingPointError, match="TopK.*after 0 tokens"):
+    with pytest.raises(FloatingPointError, match=r"TopK.*after 0 tokens"):
         it.take(torch.full((128, D), math.inf))
 
 
