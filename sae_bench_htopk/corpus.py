@@ -61,12 +61,13 @@ class Corpus:
         used = max(window.document for window in windows) + 1
         return windows, texts[:used]
 
-    def require(self, part: Part, encode: Encode, tokens: int) -> None:
-        """Raises TextError if a part of a finite source holds fewer tokens; reads no further than it must."""
+    def require(self, part: Part, encode: Encode, tokens: int, asked: int) -> None:
+        """Raises TextError if a part of a finite source holds fewer tokens than are wanted for those asked; reads no further than it must."""
         held = 0
         for document in self.documents(part) if self.source.finite else ():
             held += len(encode(document.text)[0])
             if held >= tokens:
                 return
         if self.source.finite:
-            raise TextError(f"train.tokens: {tokens:,} asked for (with what shuffling and massive norms cost), the {part} part holds {held:,}")
+            wanted = f"which wants {tokens:,} with what whole batches and massive norms leave over"
+            raise TextError(f"{part}.tokens: {asked:,} asked for, {wanted}; the {part} part of the text holds {held:,}")

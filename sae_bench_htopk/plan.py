@@ -13,7 +13,7 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.suite import Suite
 
-SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; measured, see tests/bench/README.md
+SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; measured on the quickstart
 READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; measured likewise
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
 

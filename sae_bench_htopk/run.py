@@ -71,7 +71,7 @@ class Runner:
         self.model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
         self.model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
         if any(item.todo == "train" for item in self.items):
-            self.corpus.require("train", self.ids, tokens_wanted(recipe))
+            self.corpus.require("train", self.ids, tokens_wanted(recipe), recipe.tokens)
 
     def ids(self, text: str) -> tuple[np.ndarray, None]:
         """Token ids alone, which is all that training wants."""
