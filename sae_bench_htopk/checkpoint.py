@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.plugins import suggest
 
 ASSETS = Path(__file__).parent / "assets"
 SAMPLED = 4096  # numbers of each tensor that the fingerprint sees
@@ -66,11 +67,13 @@ def locate(path: str) -> Path | None:
     folder = ASSETS / path if path in packaged else Path(path).expanduser()
     if not folder.is_dir():
         if path.startswith((".", "~")) or path.count("/") + path.count("\\") != 1 or path.startswith("/"):
-            raise ModelError(f"model.path: {path}: no such folder; wanted a folder, a hub id (owner/name) or one of {', '.join(packaged)}")
+            raise ModelError(f"model.path: {path}: no such folder; wanted a folder, a hub id (owner/name) or an embedded model; {suggest(path, packaged)}")
         return None
     wanted = "wanted config.json, weights (model.safetensors) and tokenizer.json, as save_pretrained writes them"
     if not (folder / "config.json").is_file():
         raise ModelError(f"model.path: {path}: the folder has no config.json; {wanted}")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelError(f"model.path: {path}: the folder has no tokenizer; {wanted}")
     if not [*folder.glob("*.safetensors")]:
         raise ModelError(f"model.path: {path}: the folder has no weights in safetensors; {wanted}")
     return folder

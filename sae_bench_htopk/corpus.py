@@ -57,7 +57,8 @@ class Corpus:
         windows = take(cut(remembered(), encode, context), tokens)
         held = sum(len(window.ids) for window in windows)
         if held < tokens:
-            raise TextError(f"text.{part}.tokens: {tokens:,} asked for, the {part} part holds {held:,}")
+            where = f"the {part} part holds" if documents is None else f"the first {documents} documents of the {part} part (text.{part}.documents) hold"
+            raise TextError(f"text.{part}.tokens: {tokens:,} asked for, {where} {held:,}")
         used = max(window.document for window in windows) + 1
         return windows, texts[:used]
 

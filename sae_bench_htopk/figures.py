@@ -207,12 +207,12 @@ def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
 
 
 def limits(picture: Picture) -> tuple[float, float]:
-    """The range of heights: all of the thick lines, and below them (above, if lower is better) at most as much again."""
+    """The range of heights: everything on the better side, controls too, and on the worse side at most as much again as the thick lines take."""
     thick = [picture.height(p.y) for p in picture.points if p.kind in ("envelope", "single", "oracle")]
     every = [picture.height(p.y) for p in picture.points]
     low, high = min(thick or every), max(thick or every)
     span = max(high - low, 1e-3)
-    low, high = (max(min(every), low - span), high) if picture.better == "higher" else (low, min(max(every), high + span))
+    low, high = (max(min(every), low - span), max(every)) if picture.better == "higher" else (min(every), min(max(every), high + span))
     return low - span / 15, high + span / 15
 
 

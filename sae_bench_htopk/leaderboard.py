@@ -44,7 +44,7 @@ def suites(root: Path) -> list[str]:
 
 def index(root: Path) -> str:
     """The list of published boards with their headlines."""
-    boards = [assemble(records.read_all(root / suite)) for suite in suites(root)]
+    boards = [assemble(found) for suite in suites(root) if (found := readable(root / suite))]
     published = [board for board in boards if not page_of(board).get("demonstration")]
     table = Table("board", "model", "SAEs", "seeds", "headline")
     for board in published:
@@ -54,6 +54,14 @@ def index(root: Path) -> str:
     body = table.markdown() if published else "No board has been published yet."
     explanation = "Each board is made from the records in its folder alone. Suites that are demonstrations are not listed: nothing on their pages is a finding."
     return "\n\n".join([GENERATED, "# Leaderboards", explanation, body]) + "\n"
+
+
+def readable(folder: Path) -> list[records.Record]:
+    """The records of a folder, or none if one is damaged: the index of all boards does not fail for one of them, its own page does."""
+    try:
+        return records.read_all(folder)
+    except records.RecordError:
+        return []
 
 
 def check(root: Path) -> list[str]:

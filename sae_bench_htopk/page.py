@@ -155,7 +155,8 @@ def provenance(board: Board) -> str:
     """What was run where, and everything that differs between records."""
 
     def all_of(part: str, key: str) -> str:
-        return words(sorted({plainly(record[part].get(key)) for record in board.records}))
+        found = {record[part].get(key) for record in board.records}
+        return words(sorted("not known" if value is None and part == "provenance" else plainly(value) for value in found))
 
     notes = sorted({note for record in board.records for note in record["text"].get("notes", [])})
     digest = hashlib.sha256("".join(records.as_text(record) for record in board.records).encode()).hexdigest()[:16]

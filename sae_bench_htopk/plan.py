@@ -117,6 +117,14 @@ def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
     return train, evaluate
 
 
+def spoken(seconds: float) -> str:
+    """Minutes, hours or days, whichever fits."""
+    for unit, size in (("days", 86_400), ("hours", 3600)):
+        if seconds > 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds / 60:.1f} min"
+
+
 def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) -> str:
     """The plan as text."""
     rows = [(each.training.label(), each.todo, sum(len(readings) for _, readings in each.missing), each.why) for each in all_items]
@@ -126,13 +134,14 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
     weights = sum(2 * training.latents * d for training in train)
     largest = {seed: sum(2 * t.latents * d for t in train if t.seed == seed) for seed in suite.seeds}
     memory = 16 * max(largest.values(), default=0) + 4 * d * (2 * suite.train.block + 2**17) + 4 * suite.train.batch * suite.train.latents
+    trained = sum(training.kind().trained for training in train)
     training_time, evaluation_time = seconds(suite, all_items, device)
     lines += [
-        f"training: {len(train)} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
+        f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
         f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
         f"memory:   about {memory / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model",
-        f"disk:     about {4 * weights / 2**20:.0f} MiB of weights",
-        f"time:     about {training_time / 60:.1f} min of training, {evaluation_time / 60:.1f} min of evaluation on this {device}, beside metrics' own work",
+        f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",
+        f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
         *(f"note:     {line}" for line in notes),
     ]
     return "\n".join(lines)

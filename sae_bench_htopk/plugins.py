@@ -69,7 +69,10 @@ def source_file(kind: Kind, name: str) -> Path:
 def load(kind: Kind, name: str, wanted: type[Plugin]) -> type[Plugin]:
     """The one class of kind `wanted` that the file defines itself."""
     path = source_file(kind, name)
-    module = importlib.import_module(f"sae_bench_htopk.{kind}.{name}")
+    try:
+        module = importlib.import_module(f"sae_bench_htopk.{kind}.{name}")
+    except Exception as error:  # whatever a plug-in's own code raises
+        raise PluginError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     found = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, wanted) and value.__module__ == module.__name__]
     if len(found) != 1:
         raise PluginError(f"{path}: defines {len(found)} classes of {wanted.__name__}, wanted exactly one")
@@ -78,17 +81,28 @@ def load(kind: Kind, name: str, wanted: type[Plugin]) -> type[Plugin]:
 
 def variant(name: str) -> type[Variant]:
     """The variant of that name."""
-    return load("variants", name, Variant)
+    found = load("variants", name, Variant)
+    if not hasattr(found, "Config"):
+        raise PluginError(f"{source_file('variants', name)}: {found.__name__} has no Config, wanted a frozen dataclass of its settings inside the class")
+    if found.step is Variant.step and "trained_as" not in vars(found):
+        raise PluginError(f"{source_file('variants', name)}: {found.__name__} defines neither step nor trained_as, wanted one of them")
+    return found
 
 
 def metric(name: str) -> type[Metric]:
     """The metric of that name."""
-    return load("metrics", name, Metric)  # type: ignore[type-abstract]
+    found = load("metrics", name, Metric)  # type: ignore[type-abstract]
+    if left := sorted(getattr(found, "__abstractmethods__", ())):
+        raise PluginError(f"{source_file('metrics', name)}: {found.__name__} does not define {', '.join(left)}")
+    return found
 
 
 def first_line(kind: Kind, name: str) -> str:
     """The first line of the plug-in's class docstring: its line on a page; read without importing anything."""
-    tree = ast.parse(source_file(kind, name).read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(source_file(kind, name).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        return f"cannot be read: line {error.lineno}: {error.msg}"
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     text = next((doc for node in reversed(classes) if (doc := ast.get_docstring(node))), ast.get_docstring(tree) or "")
     return text.split("\n", 1)[0]

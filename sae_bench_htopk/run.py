@@ -1,6 +1,7 @@
 """The main job: what is missing of a suite is trained and evaluated, seed after seed, and the page is written."""
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from sae_bench_htopk import leaderboard, plan, plugins, records, weights
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Reading, Variant
 from sae_bench_htopk.corpus import Corpus
+from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
@@ -66,12 +68,17 @@ class Runner:
         return self.page()
 
     def load_model(self) -> None:
-        """Loads the language model and checks that the text is long enough for the training."""
+        """Loads the language model, and checks what would else fail only after training: the length of all texts, and the folders."""
         chosen, recipe = self.suite.model, self.suite.train
         self.model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
         self.model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
+        text, context = self.suite.text, chosen.context
+        self.held_out, self.texts = self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents)
+        self.calibration, _ = self.corpus.sample("calibration", self.ids, context, text.calibration.tokens, None)
         if any(item.todo == "train" for item in self.items):
             self.corpus.require("train", self.ids, tokens_wanted(recipe), recipe.tokens)
+        for folder in (plan.record_folder(self.root, self.suite.name), plan.weights_path(self.root, self.suite.name, "").parent):
+            writable(folder)
 
     def ids(self, text: str) -> tuple[np.ndarray, None]:
         """Token ids alone, which is all that training wants."""
@@ -121,8 +128,7 @@ class Runner:
 
     def evaluate(self, items: Sequence[plan.Item], seed: int) -> None:
         """Calibrates and measures what is missing of one seed, and writes its records."""
-        suite, clock = self.suite, time.monotonic()
-        held_out, texts = self.corpus.sample("held_out", self.model.encode, suite.model.context, suite.text.held_out.tokens, suite.text.held_out.documents)
+        suite, clock, held_out, texts = self.suite, time.monotonic(), self.held_out, self.texts
         reads, units, stories = self.load(items)
         x = self.calibration_rows(units)
         for read in reads:
@@ -149,9 +155,8 @@ class Runner:
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
         """Scaled activations of the calibration text, massive rows out."""
-        suite, context = self.suite, self.suite.model.context
-        windows, _ = self.corpus.sample("calibration", self.ids, context, suite.text.calibration.tokens, None)
-        raw = (harvest(self.model, part) for part in batches(windows, windows_at_once(context), context, self.model.bos))
+        context = self.suite.model.context
+        raw = (harvest(self.model, part) for part in batches(self.calibration, windows_at_once(context), context, self.model.bos))
         return torch.cat([part[~units.is_massive(part)] * units.scale for part in raw])
 
     def record(self, item: plan.Item, story: dict[str, Any], rows: list[dict[str, Any]], spent: float, tokens: int, documents: int) -> records.Record:
@@ -215,6 +220,16 @@ def move(path: Path, folder: Path) -> None:
     """Into another folder, under the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     os.replace(path, folder / path.name)
+
+
+def writable(folder: Path) -> None:
+    """Makes the folder and a file in it for a moment. Raises InputError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output: {folder}: cannot be written to ({error.strerror})") from error
 
 
 def tokens_wanted(recipe: Recipe) -> int:

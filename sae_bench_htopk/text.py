@@ -94,9 +94,14 @@ class Files:
             if not Path(path).is_file():
                 raise TextError(f"text.paths: {path} is not a file")
             options = {"sample_by": "document"} if self.format == "text" else {}
-            rows = datasets.load_dataset(self.format, data_files=path, split="train", streaming=True, **options)
-            for number, row in enumerate(rows):
-                yield Document(f"{Path(path).name}:{number}", column_of(row, self.column, path), Path(path).name)
+            try:
+                rows = datasets.load_dataset(self.format, data_files=path, split="train", streaming=True, **options)
+                for number, row in enumerate(rows):
+                    yield Document(f"{Path(path).name}:{number}", column_of(row, self.column, path), Path(path).name)
+            except InputError:
+                raise
+            except Exception as error:  # pyarrow and datasets raise many kinds
+                raise TextError(f"text.paths: {path} cannot be read as {self.format}: {' '.join(str(error).split())[:200]}") from error
 
     def notes(self) -> list[str]:
         """Local files have no version to differ from."""

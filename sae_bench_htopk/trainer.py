@@ -37,6 +37,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.batch > self.block:
             raise ValueError(f"batch: {self.batch}, wanted at most block, {self.block}: batches are cut from blocks")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: {list(self.betas)}, wanted two numbers of at least 0 and below 1")
+        if self.warm_up + self.decay > 1:
+            raise ValueError(f"warm_up: {self.warm_up}, wanted at most 1 together with decay, {self.decay}")
 
     def learning_rate(self, latents: int) -> float:
         """The rate of an SAE of that many latents."""

@@ -147,7 +147,7 @@ def test_every_source_of_text(write: Callable[[str], str]) -> None:
 
 
 def test_numbers_are_numbers(write: Callable[[str], str]) -> None:
-    content = GOOD.replace("tokens: 1000, batch: 100", "tokens: 1e6, batch: 1_000, rate: 3e-4, decay: 1, auxk: .5")
+    content = GOOD.replace("tokens: 1000, batch: 100", "tokens: 1e6, batch: 1_000, rate: 3e-4, warm_up: 0, decay: 1, auxk: .5")
     train = suite.load(write(content)).train
     assert (train.tokens, train.batch, train.rate, train.decay, train.auxk) == (1_000_000, 1000, 0.0003, 1.0, 0.5)
     assert (type(train.tokens), type(train.decay)) == (int, float)
@@ -212,8 +212,8 @@ BAD = [
     ("tokens: 1000", "tokens: -5", "train.tokens", "-5, wanted a number above 0"),
     ("batch: 100", "batch: 100, rate: -3e-4", "train.rate", "-3e-4, wanted a number above 0"),
     ("batch: 100", "batch: 100, decay: -0.1", "train.decay", "-0.1, wanted a number of at least 0"),
-    ("batch: 100", "batch: 100, warm_up: 1.5", "train.warm_up", "1.5, wanted a share of at most 1"),
-    ("batch: 100", "batch: 100, betas: [0.9, -1]", "train.betas[1]", "-1, wanted a number of at least 0"),
+    ("batch: 100", "batch: 100, warm_up: 1.5", "train.warm_up", "1.5, wanted at most 1 together with decay"),
+    ("batch: 100", "batch: 100, betas: [0.9, -1]", "train.betas", "[0.9, -1.0], wanted two numbers of at least 0 and below 1"),
     ("batch: 100", "batch: 2000", "train.tokens", "1000, wanted at least one batch of 2000"),
     ("held_out: {tokens: 640}", "held_out: {tokens: 0}", "text.held_out.tokens", "0, wanted a whole number of at least 1"),
     ("held_out: {tokens: 640}", "held_out: {tokens: 63}", "text.held_out.tokens", "63, wanted at least one window of 64"),

@@ -21,8 +21,8 @@ class HierarchicalTopK(Variant):
         stride: int = 1
 
         def __post_init__(self) -> None:
-            if self.stride < 1:
-                raise ValueError(f"stride: {self.stride}, wanted at least 1")
+            if not 1 <= self.stride <= self.k:
+                raise ValueError(f"stride: {self.stride}, wanted 1 to {self.k}, the largest prefix")
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """Chooses K latents of each row and weighs each prefix in J by 1/|J|."""
