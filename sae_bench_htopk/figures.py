@@ -147,7 +147,7 @@ def dictionary(board: Board) -> Picture:
 
 def marked(points: list[Point], better: frontier.Better) -> list[Point]:
     """The same points, with those on the frontier marked: less of x is better."""
-    compared = [(p.x, math.nan if p.note else p.y) for p in points]
+    compared = [(frontier.snapped(p.x), math.nan if p.note else p.y) for p in points]
     best = frontier.non_dominated(np.array(compared).reshape(-1, 2), ("lower", better))
     return [point._replace(best=bool(is_best)) for point, is_best in zip(points, best, strict=True)]
 

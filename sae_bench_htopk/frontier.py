@@ -51,6 +51,11 @@ def on_budget(l0: int | float, k: int | float) -> bool:
     return abs(l0 / k - 1) <= TOLERANCE
 
 
+def snapped(l0: float) -> float:
+    """A measured L0 as the whole budget that it stands for, if it is within 2% of one: noise in L0 alone puts nothing on a frontier."""
+    return float(round(l0)) if round(l0) and on_budget(l0, round(l0)) else l0
+
+
 def curve(l0: ArrayLike, value: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(log L0, value) by rising L0; NaN and L0 of 0 dropped, readings at one L0 averaged. Raises ValueError if the lengths differ."""
     x, y = np.array(l0, dtype=np.float64).ravel(), np.array(value, dtype=np.float64).ravel()

@@ -42,7 +42,7 @@ def nearest(saes: Sequence[Sae], k: int) -> Sae:
 def every_measure(board: Board) -> str:
     """Each variant's best SAE at each budget with all compared columns, as it was read, and its place against the frontier."""
     points = [(sae, k, number) for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(EV, k), Number) and number.l0 is not None]
-    by = frontier.dominated_by(np.array([(number.l0, number.mean) for *_, number in points]).reshape(-1, 2), ("lower", "higher"))
+    by = frontier.dominated_by(np.array([(frontier.snapped(number.l0 or 0.0), number.mean) for *_, number in points]).reshape(-1, 2), ("lower", "higher"))
     beaten = {(sae, k): None if other is None else points[other] for (sae, k, _), other in zip(points, by, strict=True)}
     table = Table("read at k", "SAE", "measured L0", *(title for title, _ in board.columns.values()), "95% over documents (EV)", "on the frontier")
     for k in board.ks:

@@ -99,3 +99,8 @@ def test_area_needs_the_whole_range() -> None:
     assert frontier.area([4, 60], [0, 1], 4, 64) is None
     with pytest.raises(ValueError, match="64 to 4"):
         frontier.area([4, 64], [0, 1], 64, 4)
+
+
+def test_noise_in_l0_puts_nothing_on_a_frontier() -> None:
+    """7.99 stands for 8 and 32.6 for 33, but 4.2 and 0.3 for themselves."""
+    assert [frontier.snapped(l0) for l0 in (7.99, 8.0, 32.6, 4.2, 0.3)] == [8.0, 8.0, 33.0, 4.2, 0.3]
