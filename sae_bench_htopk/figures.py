@@ -114,12 +114,17 @@ def sparsity(board: Board, column: str, name: str) -> Picture:
     return Picture(name, words, "measured L0", column, better, tuple(points), "unexplained" if column == EV else "log" if positive else "linear")
 
 
+def at(line: Sequence[Point], point: Point) -> float | None:
+    """The height of a line where a point is, L0s within 2% of one budget being the same."""
+    return frontier.at_budget([frontier.snapped(p.x) for p in line], [p.y for p in line], frontier.snapped(point.x))
+
+
 def envelope(lines: Sequence[Sequence[Point]], name: str, better: frontier.Better) -> list[Point]:
     """The readings that no other of the lines passes, between its own readings, at the same L0."""
     found = []
     for line in lines:
         for point in line:
-            others = [frontier.at_budget([p.x for p in other], [p.y for p in other], point.x) for other in lines if other is not line]
+            others = [at(other, point) for other in lines if other is not line]
             if all(other is None or (point.y >= other if better == "higher" else point.y <= other) for other in others):
                 found.append(point._replace(line=name, kind="envelope"))
     return sorted(found, key=lambda point: point.x)

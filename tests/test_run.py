@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from sae_bench_htopk import records, trainer
+from sae_bench_htopk import plugins, records, trainer
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
@@ -179,8 +179,12 @@ def test_an_interrupted_run_keeps_whole_seeds_and_ends_the_same(material: Path, 
     assert values(tmp_path / "broken") == values(tmp_path / "whole")
 
 
-def test_a_variant_of_ones_own_needs_no_line_of_the_core(material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variant_of_ones_own_needs_no_line_of_the_core(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """variants/topk.py under another name in a folder of the user's runs with --variants, and has topk's numbers."""
+    package = plugins.package("variants")
+    monkeypatch.setattr(package, "__path__", [*package.__path__])  # so that later tests do not find it
     own = tmp_path / "own"
     own.mkdir()
     text = (ROOT / "variants" / "topk.py").read_text(encoding="utf-8").replace("class TopK", "class MineTopK")
