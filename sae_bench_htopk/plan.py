@@ -13,8 +13,8 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.suite import Suite
 
-SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; measured on the quickstart
-READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; measured likewise
+SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
+READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
 
 

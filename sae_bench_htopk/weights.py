@@ -41,13 +41,3 @@ def load(path: Path, variant: Variant) -> tuple[Units, dict[str, Any]]:
         raise WeightsError(f"{path}: not the weights of this SAE ({str(error)[:160]}); delete it, and run trains it again") from error
     statistics = Statistics(tensors["stream.mean"], tensors["stream.covariance"])
     return Units(facts["scale"], facts["massive_limit"], statistics), facts["training"]
-
-
-def exists(path: Path) -> bool:
-    """Whether there are weights to evaluate."""
-    return path.is_file() and path.stat().st_size > 0
-
-
-def parameters(variant: Variant) -> int:
-    """The number of numbers that training may move."""
-    return sum(p.numel() for name, p in variant.named_parameters() if name not in variant.frozen)
