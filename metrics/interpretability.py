@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
 from sae_bench_htopk.labels import LABELS, MEANINGS, token_labels
-from sae_bench_htopk.probing import Probe, Questions, Sample, Told, code_matrix, detectors, grow, probes
+from sae_bench_htopk.probing import Probe, Questions, Sample, Told, code_matrix, detectors, grow, parts, probes
 
 ROWS = 12_000
 LEAST = 30  # rows with a label, and rows without it, in each part of the documents
@@ -27,7 +27,7 @@ def asked(sample: Sample, texts: tuple[str, ...]) -> Questions:
         found = token_labels(texts[document], rows.span[here])
         if found is not None:
             carries[here], known[here] = found, True
-    return Questions(np.flatnonzero(known), carries[known], rows.document[known], len(texts))
+    return Questions(np.flatnonzero(known), carries[known], rows.document[known], parts(texts))
 
 
 @lru_cache(maxsize=2)

@@ -47,17 +47,19 @@ def run_or_plan(options: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     from sae_bench_htopk import plan, suite
+    from sae_bench_htopk.checkpoint import ModelError
     from sae_bench_htopk.run import Runner
+    from sae_bench_htopk.text import TextError
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     chosen = suite.load(options.suite)
     device = device_of(options.device)
-    runner = Runner(chosen, options.output, device)
-    if options.command == "plan":
-        print(plan.table(chosen, runner.items, device, chosen.text.source.notes()))
-    else:
-        print(runner.run())
+    try:
+        runner = Runner(chosen, options.output, device)
+        print(plan.table(chosen, runner.items, device, chosen.text.source.notes()) if options.command == "plan" else runner.run())
+    except (TextError, ModelError) as error:  # these name the key; the suite that holds it is known here
+        raise InputError(f"{options.suite}: {error}") from error
     return 0
 
 
@@ -76,16 +78,17 @@ def rebuild(options: argparse.Namespace) -> int:
     return 1 if differences else 0
 
 
-def show(_: argparse.Namespace) -> int:
-    """Every variant, metric and suite with its one line."""
-    from sae_bench_htopk import suite
+def show(options: argparse.Namespace) -> int:
+    """Every variant, metric and suite with its one line; a variant whose code is no longer that of its records says so."""
+    from sae_bench_htopk import plan, suite
 
+    changed = plan.changed_variants(options.output)
     sections = {kind: {name: plugins.first_line(kind, name) for name in plugins.names(kind)} for kind in ("variants", "metrics")}
     sections["suites"] = {name: suite.title_of(name) for name in suite.suite_names()}
     for section, lines in sections.items():
         print(section)
         for name, line in lines.items():
-            print(f"  {name:28}{line}")
+            print(f"  {name:28}{line}{changed.get(name, '') if section == 'variants' else ''}")
     return 0
 
 

@@ -7,20 +7,28 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from sae_bench_htopk.text import Document
 
 
 @torch.no_grad()
-def bits(model: PreTrainedModel, encoded: np.ndarray, context: int) -> float:
-    """Total bits of one document's tokens, in separate windows that each open with BOS and share no context."""
-    width, total, pad, bos = context - 1, 0.0, model.config.pad_token_id, model.config.bos_token_id
-    padded = np.pad(encoded.astype(np.int64), (0, -len(encoded) % width), constant_values=pad).reshape(-1, width)
-    windows = torch.from_numpy(np.pad(padded, ((0, 0), (1, 0)), constant_values=bos))
-    for part in windows.split(32):
+def bits(model: PreTrainedModel, encoded: np.ndarray, context: int, fresh: int) -> float:
+    """Total bits of one document's tokens, each told once, in windows of `context` tokens that open with BOS and move by `fresh` tokens.
+
+    The other tokens of a window are there to be read, not told: fresh = context - 1 lays the windows side by side.
+    """
+    width, total, pad = context - 1, 0.0, model.config.pad_token_id
+    tokens = torch.from_numpy(encoded.astype(np.int64))
+    moves = -(-max(len(tokens) - width, 0) // fresh)
+    windows = F.pad(tokens, (0, width + moves * fresh - len(tokens)), value=pad).unfold(0, width, fresh)
+    told = windows.clone()
+    told[1:, : width - fresh] = pad
+    inputs = F.pad(windows, (1, 0), value=model.config.bos_token_id)
+    for part, target in zip(inputs.split(32), told.split(32), strict=True):
         logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
-        total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), ignore_index=pad, reduction="sum").item()
+        total += F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad, reduction="sum").item()
     return total / math.log(2)
 
 
@@ -52,7 +60,7 @@ def compare(
     model: PreTrainedModel, train: Sequence[np.ndarray], documents: Sequence[Document], held_out: Sequence[np.ndarray], vocabulary: int, context: int
 ) -> list[Mapping[str, object]]:
     """Bits per character on held-out files beside xz and a 5-gram model: one row per distribution, the last for all."""
-    ours = [bits(model, tokens, context) for tokens in held_out]
+    sliding, apart = ([bits(model, tokens, context, fresh) for tokens in held_out] for fresh in (context // 4, context - 1))
     theirs = five_gram_bits(train, held_out, vocabulary)
     rows: list[Mapping[str, object]] = []
     for origin in [*sorted({document.origin for document in documents}), "all"]:
@@ -61,7 +69,8 @@ def compare(
         packed = 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
         rows.append({
             "distribution": origin, "files": len(picked), "characters": len(text),
-            "model": sum(ours[index] for index in picked) / len(text),
+            "model": sum(sliding[index] for index in picked) / len(text),
+            "side by side": sum(apart[index] for index in picked) / len(text),
             "5-gram": sum(theirs[index] for index in picked) / len(text),
             "xz": packed / len(text),
         })  # fmt: skip

@@ -108,7 +108,7 @@ class Board:
             return sae.variant
         others = [other.config for other in self.everything if other.variant == sae.variant and other.latents == sae.latents]
         differing = [key for key in sorted(sae.config) if key != "k" and any(other.get(key) != sae.config[key] for other in others)]
-        settings = ([f"k={sae.budget}"] if sae.budget else []) + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
+        settings = [f"k={sae.budget}"] + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
         size = [f"({sae.latents:,} latents)"] if sae.latents != self.latents else []
         return " ".join([sae.variant, *settings, *size])
 
@@ -127,7 +127,7 @@ class Board:
 
     def own_k(self, sae: Sae) -> int | None:
         """The budget nearest to its trained one at which an SAE was read; None if it was not read on its whole dictionary."""
-        return min(sae.ks(), key=lambda k: abs(math.log(k / (sae.budget or self.anchor))), default=None)
+        return min(sae.ks(), key=lambda k: abs(math.log(k / sae.budget)), default=None)
 
     def envelope(self, variant: str, column: str) -> list[tuple[int, Best]]:
         """The best of a variant's SAEs at each budget that one of them reaches."""
@@ -160,7 +160,7 @@ class Board:
         whole = {size: self.anchor * size // self.latents if relative else self.anchor for size in sizes}
         ks = {size: k for size, k in whole.items() if not relative or (k and self.anchor * size % self.latents == 0)}
         for variant in sorted({sae.variant for sae in self.sub_dictionaries}):
-            nearest = min(self.sub_dictionaries, key=lambda sae: (sae.variant != variant, abs(math.log((sae.budget or 1) / self.anchor))))
+            nearest = min(self.sub_dictionaries, key=lambda sae: (sae.variant != variant, abs(math.log(sae.budget / self.anchor))))
             lines.append(SizeLine(self.label(nearest), variant, "single", {size: nearest.shown(EV, k, latents=size) for size, k in ks.items()}))
         for variant in self.variants:
             oracles = [sae for sae in self.everything if sae.variant == variant and not sae.control]
@@ -179,7 +179,7 @@ def assemble(records: Sequence[Record]) -> Board:
             settings = json.dumps(row["config"], sort_keys=True)
             found.setdefault((row["variant"], record["sae"]["variant"], settings, record["sae"]["latents"]), []).append((record, row))
     saes = (together(variant, owner, json.loads(settings), latents, rows) for (variant, owner, settings, latents), rows in found.items())
-    order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget or 0, json.dumps(sae.config, sort_keys=True))  # noqa: E731
+    order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget, json.dumps(sae.config, sort_keys=True))  # noqa: E731
     return Board(records[0]["suite"], tuple(kept), tuple(sorted(saes, key=order)), tuple(left_out))
 
 
@@ -191,7 +191,7 @@ def together(variant: str, owner: str, config: Row, latents: int, pairs: Sequenc
         rows.setdefault(record["sae"]["seed"], {})[reading] = row
     native: Selector = next((row["reading"]["select"] for _, row in pairs if row["native"]), "row")
     held = {record["train_key"]: record for record, _ in pairs}
-    return Sae(variant, owner, config, latents, pairs[0][0]["sae"]["control"], native, dict(sorted(rows.items())), tuple(held.values()))
+    return Sae(variant, owner, config, pairs[0][1]["budget"], latents, pairs[0][0]["sae"]["control"], native, dict(sorted(rows.items())), tuple(held.values()))
 
 
 def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:

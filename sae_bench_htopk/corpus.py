@@ -25,7 +25,8 @@ class Corpus:
             parts[part].append(document)
         if empty := [part for part, documents in parts.items() if not documents]:
             total = sum(map(len, parts.values()))
-            raise TextError(f"text: {total} documents in all leave none for {', '.join(empty)}; wanted enough for all three parts")
+            named = ", ".join(self.source.identity())
+            raise TextError(f"text: {total} documents of {named} leave none for {', '.join(empty)}; wanted enough for all three parts")
         for documents in parts.values():
             documents.sort(key=lambda document: hashlib.sha256(document.text.encode()).digest())
         return parts

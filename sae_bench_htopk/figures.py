@@ -82,9 +82,10 @@ class Picture:
 
 
 def look(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) of each variant, the same on every page: a hash of its name, the next free one if that is taken."""
+    """(colour, marker) of each of these variants: a hash of its name, the next free one if another of them has that."""
     places: dict[str, int] = {}
-    for name in [*(known := plugins.names("variants")), *sorted(set(variants) - set(known))]:
+    chosen, known = set(variants), plugins.names("variants")
+    for name in [*(name for name in known if name in chosen), *sorted(chosen - set(known))]:
         start = int(hashlib.sha256(name.encode()).hexdigest(), 16)
         turn = [(start + step) % len(PALETTE) for step in range(len(PALETTE))]
         places[name] = next((place for place in turn if place not in places.values()), turn[0])

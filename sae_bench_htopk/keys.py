@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.checkpoint import ASSETS
+from sae_bench_htopk.checkpoint import locate
 from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
 from sae_bench_htopk.controls import CONTROLS, dictionary_size
 from sae_bench_htopk.corpus import Corpus
@@ -54,6 +55,10 @@ class Training:
         """Its class: a control of the core, or a plug-in."""
         return CONTROLS[self.variant] if self.control else plugins.variant(self.variant)
 
+    def code(self) -> str:
+        """The hash of its variant's code, comments and docstrings left out."""
+        return digest(code_of_variant(self.variant, self.control))
+
     def label(self) -> str:
         """For people: variant, settings, size and seed."""
         settings = f"k {self.kind().budget(self.config)}"
@@ -66,27 +71,31 @@ def digest(thing: Any) -> str:
 
 
 def facts_of(suite: Suite, corpus: Corpus) -> Facts:
-    """Reads the text and the model's files, if they are here; loads no model."""
-    folder = next((path for path in (ASSETS / suite.model.path, Path(suite.model.path).expanduser()) if path.is_dir()), None)
+    """Reads the text and the model's files, if they are here; loads no model. Raises ModelError if its folder is missing or holds none."""
+    folder = locate(suite.model.path)
     data = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"}) if folder else []  # not the card
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data}
     named = {"path": suite.model.path if folder is None else "local", "revision": suite.model.revision, "files": files}
     return Facts({part: corpus.fingerprint(part) for part in ("train", "calibration", "held_out")}, digest(named))
 
 
+def code_of_variant(name: str, control: bool) -> str:
+    """The code of a variant, or of the controls, as keys see it."""
+    return plugins.code_of(Path(__file__).with_name("controls.py") if control else plugins.source_file("variants", name))
+
+
 def train_key(suite: Suite, facts: Facts, name: str, config: Any, latents: int, seed: int, control: bool) -> str:
     """Names weights: settings, the variant's code, the recipe, the model and its hook point, the training text, the seeds."""
-    source = Path(__file__).with_name("controls.py") if control else plugins.source_file("variants", name)
     model = {"files": facts.model, "hook": asdict(suite.model.hook), "dtype": suite.model.dtype, "context": suite.model.context}
     settings = {"variant": name, "config": asdict(config), "latents": latents, "seed": seed, "train": asdict(suite.train)}
-    return digest([settings, plugins.code_of(source), RECIPE_VERSION, model, facts.text["train"]])
+    return digest([settings, code_of_variant(name, control), RECIPE_VERSION, model, facts.text["train"]])
 
 
 def read_key(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, metrics: Iterable[str]) -> str:
     """Names a row: the reading, the reader's code, each metric's code, and the texts that it is calibrated and measured on."""
     code = [plugins.code_of(plugins.source_file("metrics", name)) for name in metrics]
     core = [plugins.code_of(path) for name in MEASURING if (path := Path(__file__).with_name(f"{name}.py")).is_file()]
-    own = plugins.code_of(Path(__file__).with_name("controls.py") if reader in CONTROLS else plugins.source_file("variants", reader))
+    own = code_of_variant(reader, reader in CONTROLS)
     text = [facts.text["held_out"], asdict(suite.text.held_out), facts.text["calibration"], asdict(suite.text.calibration)]
     return digest([asdict(reading), reader, asdict(config), own, list(metrics), code, core, text, EVALUATION_VERSION])
 
@@ -102,7 +111,8 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, control=False))
         native = kind.native(sae.config)
         training.cells.append(cell(suite, facts, sae.variant, sae.config, native, sae.readings(), sae.seed))
-    budget = max(plugins.variant(sae.variant).budget(sae.config) for sae in suite.saes)
+    budgets = Counter(plugins.variant(sae.variant).budget(sae.config) for sae in suite.saes)
+    budget = max(budgets, key=lambda k: (budgets[k], k))  # the most common one, so that most comparisons have a control beside them
     for name in suite.controls:
         kind = CONTROLS[name]
         config, seed = kind.Config(k=budget), suite.seeds[0]

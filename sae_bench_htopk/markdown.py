@@ -33,7 +33,8 @@ def shown(number: Number) -> str:
     text = ("~" if number.how == "interpolated" else "") + brief(number)
     if number.spread is not None:
         decimals = len(text.partition(".")[2])
-        text += f" ±{number.spread:.{decimals}f}"
+        spread = f"{number.spread:.{decimals}f}"
+        text += f" ±{spread}" if number.spread == 0 or re.search("[1-9]", spread) else f" ±<{10.0**-decimals:.{decimals}f}"
     return text + (f" (L0 {rounded(number.l0)})" if number.how == "off" and number.l0 is not None else "")
 
 

@@ -117,13 +117,15 @@ def show(board: Board, picture: figures.Picture | None) -> str:
 
 def how_to_read(board: Board) -> str:
     """The words of the page, its variants and its columns."""
+    streams = sorted({str(record["settings"].get("stream_seed", "unknown")) for record in board.records})
     lines = [
         "**Trained at** k: the budget in the SAE's own objective. **Read at** k: the budget at which the trained SAE is used. The two are apart everywhere.",
         "**Selector**: `row` keeps the k largest codes of each vector, `threshold` all codes above one threshold that gives k on average. "
         "Each variant has a native one, which makes its headline.",
         "**Equal measured L0**: a reading within 2% of its k stands as it is; else the number is interpolated in log L0 between readings of the same SAE (~), "
         "or shown as it was read with its L0 in parentheses, and then it wins nothing. Nothing is extrapolated.",
-        "**±** is the standard deviation over seeds, where there are several. Digits are those that this, or the 95% interval over documents, supports.",
+        "**±** is the standard deviation over seeds of the initialisation, where there are several; all see one stream of text "
+        f"(stream seed {words(streams)}), whose own variance is in no ±. Digits are those that this, or the 95% interval over documents, supports.",
         "**Empty cells** have a letter, and the reason stands under the table.",
     ]  # fmt: skip
     names = {sae.variant: sae.control for sae in board.everything}

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from sae_bench_htopk import plugins, records
 from sae_bench_htopk.contract import Reading
-from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest
 from sae_bench_htopk.suite import Suite
 
 SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
@@ -54,10 +54,19 @@ def record_path(root: Path, suite: str, key: str) -> Path | None:
     return next((path for folder in folders if (path := folder / f"{key}.json").is_file()), None)
 
 
+def known_record(root: Path, suite: str, key: str) -> records.Record | None:
+    """A training's record; None if there is none, or one of an earlier schema, which is made again."""
+    path = record_path(root, suite, key)
+    try:
+        return records.read(path) if path else None
+    except records.OldRecordError:
+        return None
+
+
 def item(suite: Suite, training: Training, root: Path) -> Item:
     """What there is to do for one training."""
-    path = record_path(root, suite.name, training.key)
-    have = {row["read_key"] for row in records.read(path)["rows"]} if path else set()
+    record = known_record(root, suite.name, training.key)
+    have = {row["read_key"] for row in record["rows"]} if record else set()
     every = [(cell, list(cell.keys)) for cell in training.cells]
     missing = [(cell, [reading for reading in readings if cell.keys[reading] not in have]) for cell, readings in every]
     missing = [(cell, readings) for cell, readings in missing if readings]
@@ -66,9 +75,20 @@ def item(suite: Suite, training: Training, root: Path) -> Item:
         return Item(training, "done", "every reading is in its record", [])
     if weights_path(root, suite.name, training.key).is_file():
         return Item(training, "evaluate", f"weights are there, {count} readings are not" if have else "weights are there, no record is", missing)
-    others = [other for other in records.read_all(record_folder(root, suite.name)) if other["sae"]["variant"] == training.variant]
+    others = any(record_folder(root, suite.name).glob("*.json"))
     why = "its weights are gone and readings are missing" if have else "its settings, code, model or text differ from every record's" if others else "no record"
     return Item(training, "train", why, every)  # new weights may differ in their last bits, so no old row may stay beside new ones
+
+
+def changed_variants(root: Path) -> dict[str, str]:
+    """A note for each variant whose code is not that of all of its records, which pages do not say: variant -> note."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((root / "leaderboard").glob("*/*.json")):
+        record = known_record(root, path.parent.name, path.stem) or {}
+        sae, code = record.get("sae", {}), record.get("provenance", {}).get("variant_code")
+        if code and not sae["control"] and sae["variant"] in plugins.names("variants") and code != digest(code_of_variant(sae["variant"], False)):
+            found.setdefault(sae["variant"], set()).add(path.parent.name)
+    return {variant: f" [changed since its records in {', '.join(sorted(suites))}]" for variant, suites in found.items()}
 
 
 def step_flops(suite: Suite, training: Training) -> float:
@@ -133,13 +153,16 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
     d = suite.model.shape.d
     weights = sum(2 * training.latents * d for training in train)
     largest = {seed: sum(2 * t.latents * d for t in train if t.seed == seed) for seed in suite.seeds}
-    memory = 16 * max(largest.values(), default=0) + 4 * d * (2 * suite.train.block + 2**17) + 4 * suite.train.batch * suite.train.latents
+    learning = 16 * max(largest.values(), default=0) + 4 * d * (2 * suite.train.block + 2**17) + 4 * suite.train.batch * suite.train.latents
+    copies = {seed: sum(2 * t.latents * d * len(t.cells) for t in (e.training for e in all_items if e.missing) if t.seed == seed) for seed in suite.seeds}
+    measuring = 4 * max(copies.values(), default=0) + 8 * d * suite.text.calibration.tokens  # calibration rows, twice while they are joined
+    memory = max(learning, measuring if any(copies.values()) else 0)
     trained = sum(training.kind().trained for training in train)
     training_time, evaluation_time = seconds(suite, all_items, device)
     lines += [
         f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
         f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
-        f"memory:   about {memory / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model",
+        f"memory:   about {memory / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model and what metrics keep",
         f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",
         f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
         *(f"note:     {line}" for line in notes),

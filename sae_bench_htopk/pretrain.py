@@ -30,7 +30,7 @@ PAD, EOS, BOS = range(3)
 class Recipe:
     """How the embedded model is trained; the defaults made the committed weights."""
 
-    tokens: int = 18_000_000
+    tokens: int = 25_000_000
     vocabulary: int = 4096
     context: int = 256
     hidden: int = 192
@@ -92,7 +92,7 @@ def training_windows(encoded: Sequence[np.ndarray], recipe: Recipe) -> Iterator[
             yield torch.from_numpy(windows[start : start + recipe.batch].astype(np.int64))
 
 
-def next_token_loss(model: Callable[..., Any], windows: Tensor) -> Tensor:
+def next_token_loss(model: Gemma2ForCausalLM, windows: Tensor) -> Tensor:
     """Mean cross-entropy in nats of every token after the first, under bf16 autocast."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=windows, use_cache=False).logits
@@ -110,10 +110,10 @@ def optimize(model: Gemma2ForCausalLM, batches: Iterator[Tensor], recipe: Recipe
     steps = math.ceil(recipe.tokens / (recipe.batch * recipe.context))
     shape = [lambda step: min((step + 1) / recipe.warm_up, (steps - step) / steps)] * 2
     schedules = [torch.optim.lr_scheduler.LambdaLR(*pair) for pair in zip(optimizers, shape, strict=True)]
-    forward = torch.compile(model) if compiled else model
+    loss_of = torch.compile(next_token_loss) if compiled else next_token_loss
     running, clock = 0.0, time.monotonic()
     for step in range(steps):
-        loss = next_token_loss(forward, next(batches))
+        loss = loss_of(model, next(batches))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):

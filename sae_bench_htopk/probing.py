@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sae_bench_htopk.contract import Codes
+from sae_bench_htopk.text import Document, group_near_duplicates
 
 CHOOSE, FIT, SCORE = 0, 1, 2  # the parts of the documents: no document is in two
 Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]
@@ -29,11 +30,13 @@ def shuffled(numbers: UInt64[np.ndarray, " rows"]) -> UInt64[np.ndarray, " rows"
     return mixed
 
 
-def parts(documents: int) -> Int[np.ndarray, " documents"]:
-    """CHOOSE, FIT or SCORE for each document: a third each, dealt out in shuffled order."""
-    part = np.empty(documents, dtype=np.int64)
-    part[shuffled(np.arange(documents, dtype=np.uint64)).argsort()] = np.arange(documents) % 3
-    return part
+def parts(texts: Sequence[str]) -> Int[np.ndarray, " documents"]:
+    """CHOOSE, FIT or SCORE for each document: a third of the groups of near-duplicates each, dealt out in shuffled order."""
+    groups = group_near_duplicates([Document("", text, "") for text in texts])
+    place = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    part = np.empty(len(place), dtype=np.int64)
+    part[shuffled(np.arange(len(place), dtype=np.uint64)).argsort()] = np.arange(len(place)) % 3
+    return part[[place[group] for group in groups]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,12 +196,12 @@ class Questions:
     rows: Int[np.ndarray, " asked"]  # their places in the sample
     carries: Bool[np.ndarray, "asked labels"]
     document: Int[np.ndarray, " asked"]
-    documents: int
+    parts: Int[np.ndarray, " documents"]  # CHOOSE, FIT or SCORE for each document
 
     @cached_property
     def part(self) -> Int[np.ndarray, " asked"]:
         """CHOOSE, FIT or SCORE for each row."""
-        return np.take(parts(self.documents), self.document)
+        return np.take(self.parts, self.document)
 
     @cached_property
     def fewest(self) -> Int[np.ndarray, " labels"]:
@@ -209,7 +212,7 @@ class Questions:
     def tally(self, predicted: Bool[np.ndarray, " scored"], label: int) -> Tally:
         """Hits and misses on the rows of SCORE."""
         here = self.part == SCORE
-        return Tally(predicted, self.carries[here, label], self.document[here], self.documents)
+        return Tally(predicted, self.carries[here, label], self.document[here], len(self.parts))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,29 @@ CODE = ("sae_bench_htopk", "variants", "metrics", "suites")
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Commit, versions, machine, device, threads, determinism and time of the work that is being done now."""
+    """Commit, versions, machine, device, threads, determinism, memory and time of the work that is being done now."""
     return {
         **commit(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
-        "deterministic": device == "cpu",  # every operation used has a fixed order there; on CUDA some add in any order
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "peak_memory": peak_memory(device),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def peak_memory(device: str) -> dict[str, int | None]:
+    """Bytes that this process held at most: on the host, and on the GPU if it works there; None where the system does not tell."""
+    try:
+        import resource  # absent on Windows
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        host = most if sys.platform == "darwin" else 1024 * most
+    except ImportError:
+        host = None
+    return {"host": host, "device": torch.cuda.max_memory_allocated() if device == "cuda" else None}
 
 
 def version(name: str) -> str | None:

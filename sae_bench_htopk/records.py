@@ -12,18 +12,22 @@ from typing import Any, NoReturn, TypeAlias
 from sae_bench_htopk.errors import InputError
 
 Record: TypeAlias = dict[str, Any]
-SCHEMA = 1
+SCHEMA = 2
 PARTS: dict[str, type] = {
     "suite": str, "train_key": str, "sae": dict, "rows": list, "curve": list, "cost": dict,
     "text": dict, "model": dict, "settings": dict, "provenance": dict,
 }  # fmt: skip
 SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
-ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "native": bool, "reading": dict, "values": dict, "missing": dict}
+ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "budget": int, "native": bool, "reading": dict, "values": dict, "missing": dict}
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
 
 
 class RecordError(InputError):
     """A record that cannot be read or must not be written; the message names the file, the place in it, and what is wanted."""
+
+
+class OldRecordError(RecordError):
+    """A record of an earlier schema: it is made again, as if it were not there."""
 
 
 def write(folder: Path, record: Record) -> Path:
@@ -80,8 +84,9 @@ def validate(record: Any, where: str) -> None:
     if not isinstance(record, dict):
         raise RecordError(f"{where}: holds {type(record).__name__}, wanted an object")
     if (schema := record.get("schema")) != SCHEMA:
-        advice = "update sae_bench_htopk to read it" if isinstance(schema, int) and schema > SCHEMA else "run the suite again to remake it"
-        raise RecordError(f"{where}: schema is {schema!r}, wanted {SCHEMA}; {advice}")
+        newer = isinstance(schema, int) and schema > SCHEMA
+        advice = "update sae_bench_htopk to read it" if newer else "run the suite again to remake it"
+        raise (RecordError if newer else OldRecordError)(f"{where}: schema is {schema!r}, wanted {SCHEMA}; {advice}")
     demand(record, PARTS, where)
     demand(record["sae"], SAE_PARTS, f"{where}: sae")
     if not FILE_NAME.fullmatch(record["train_key"]):

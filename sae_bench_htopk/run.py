@@ -45,6 +45,7 @@ class Runner:
         """Reads the text; raises TextError if it cannot give the suite's parts."""
         self.suite, self.root, self.device = suite, root, device
         self.corpus = Corpus(suite.text.source)
+        note(f"{suite.name}: reading and grouping the text")
         self.facts: Facts = facts_of(suite, self.corpus)
         self.trainings = resolve(suite, self.facts)
         self.items = plan.items(suite, self.trainings, root)
@@ -89,6 +90,7 @@ class Runner:
         """Trains all of one seed in one pass over the text, and saves their weights."""
         suite, recipe = self.suite, self.suite.train
         windows = self.corpus.windows("train", self.ids, suite.model.context)
+        note(f"seed {seed}: measuring scale and mean of the first activations")
         stream = Stream(self.model, windows, suite.model.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
         learners = {training.key: Learner(self.build(training.kind(), training), recipe, stream.units.statistics) for training in trainings}
         active = [learner for learner in learners.values() if learner.variant.trained]
@@ -100,7 +102,7 @@ class Runner:
         for training in trainings:
             learner = learners[training.key]
             story = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts}
-            story["provenance"] = provenance(self.device)
+            story["provenance"] = provenance(self.device) | {"variant_code": training.code()}
             weights.save(plan.weights_path(self.root, suite.name, training.key), learner.variant, stream.units, story)
 
     def build(self, kind: type[Variant], training: Training, config: Any = None) -> Variant:
@@ -131,8 +133,10 @@ class Runner:
         suite, clock, held_out, texts = self.suite, time.monotonic(), self.held_out, self.texts
         reads, units, stories = self.load(items)
         x = self.calibration_rows(units)
-        for read in reads:
-            calibrate(read.job.variant, read.readings, x, read.cell.native, type(read.job.variant).budget(read.cell.config), read.training.seed)
+        with Progress(f"seed {seed}: calibrating {len(reads)} SAEs", len(reads) * len(x)) as progress:
+            for number, read in enumerate(reads, 1):
+                calibrate(read.job.variant, read.readings, x, read.cell.native, type(read.job.variant).budget(read.cell.config), read.training.seed)
+                progress.reach(number * len(x))
         jobs = [read.job for read in reads]
         held = empty(self.model, jobs, len(texts))
         total, done = sum(len(window.ids) for window in held_out), 0
@@ -146,6 +150,7 @@ class Runner:
         for index, read in enumerate(reads):
             for reading in read.readings:
                 row = {"variant": read.cell.variant, "config": asdict(read.cell.config), "native": reading.select == read.cell.native}
+                row["budget"] = type(read.job.variant).budget(read.cell.config)
                 row |= {"read_key": read.cell.keys[reading], "reading": asdict(reading)}
                 rows.setdefault(read.training.key, []).append(row | summary(held[index, reading], metric_classes(suite), len(texts)))
         spent = (time.monotonic() - clock) / max(1, len(items))
@@ -162,8 +167,8 @@ class Runner:
     def record(self, item: plan.Item, story: dict[str, Any], rows: list[dict[str, Any]], spent: float, tokens: int, documents: int) -> records.Record:
         """The record of one training: the new rows, and of weights that were there already the old rows that still hold."""
         suite, training = self.suite, item.training
-        path = plan.record_path(self.root, suite.name, training.key) if item.todo == "evaluate" else None
-        before = records.read(path) if path else {"rows": [], "cost": {}}
+        known = plan.known_record(self.root, suite.name, training.key) if item.todo == "evaluate" else None
+        before = known or {"rows": [], "cost": {}}
         new = {row["read_key"] for row in rows}
         wanted = {key for cell in training.cells for key in cell.keys.values()} - new
         rows = [row for row in before["rows"] if row["read_key"] in wanted] + rows
@@ -174,7 +179,7 @@ class Runner:
             "train_key": training.key,
             "sae": {
                 "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
-                "control": training.control, "trained": training.kind().trained,
+                "control": training.control, "trained": training.kind().trained, "budget": training.kind().budget(training.config),
             },
             "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],
@@ -203,11 +208,11 @@ class Runner:
         folder, aside = plan.record_folder(self.root, self.suite.name), plan.set_aside(self.root, self.suite.name)
         known = {training.key for training in self.trainings}
         for path in folder.glob("*.json"):
-            if path.stem not in known:
+            if path.stem not in known or plan.known_record(self.root, self.suite.name, path.stem) is None:
                 move(path, aside)
                 note(f"{path.name} is no part of {self.suite.name} as it is now; moved to {aside}")
         for path in aside.glob("*.json"):
-            if path.stem in known and not (folder / path.name).is_file():
+            if path.stem in known and not (folder / path.name).is_file() and plan.known_record(self.root, self.suite.name, path.stem):
                 move(path, folder)
         named = {"title": self.suite.title, "demonstration": self.suite.demonstration}
         for record in records.read_all(folder):

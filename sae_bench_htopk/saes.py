@@ -47,16 +47,12 @@ class Sae:
     variant: str
     owner: str  # the variant that it was trained as: another one where its weights are borrowed
     config: Mapping[str, Any]
+    budget: int  # the k that it was trained at
     latents: int
     control: bool
     native: Selector
     rows: Mapping[int, Mapping[Reading, Row]]  # seed -> reading -> row
     records: tuple[Record, ...]
-
-    @property
-    def budget(self) -> int | None:
-        """The k that it was trained at."""
-        return self.config.get("k")
 
     def reading(self, k: int, latents: int | None = None, select: Selector | None = None, rank: Rank = "importance") -> Reading:
         """The reading at k by its native selector, unless another is named."""

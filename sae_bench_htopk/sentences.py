@@ -45,7 +45,7 @@ def fewer_latents(board: Board) -> str:
 
 def one_for_all(board: Board) -> str:
     """How far the best SAE that is read at every budget is from the best SAE trained at each."""
-    largest = max((sae.budget or 0 for sae in board.saes), default=0)
+    largest = max((sae.budget for sae in board.saes), default=0)
     answers = []
     for sae in (sae for sae in board.saes if sae.budget == largest):
         gaps = {}

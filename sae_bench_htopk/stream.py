@@ -69,8 +69,7 @@ class Stream:
         """Harvests the opening, from which `units` come. Raises TextError if the text holds nothing."""
         self.model, self.seed, self.tokens = model, seed, tokens
         self.massive = self.rows = 0
-        per_block = max(1, block // (context - 1))
-        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, windows_at_once(context), context, bos), per_block))
+        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, windows_at_once(context), context, bos), block))
         opening: list[Tensor] = []
         while sum(map(len, opening)) < min(OPENING_ROWS, tokens) and (rows := next(self.raw, None)) is not None:
             opening.append(rows)
@@ -99,13 +98,15 @@ class Stream:
                 yield block[start : start + size]
 
 
-def chunked(parts: Iterable[Windows], windows: int) -> Iterator[list[Windows]]:
-    """Yields lists of parts that together hold at least so many windows."""
+def chunked(parts: Iterable[Windows], tokens: int) -> Iterator[list[Windows]]:
+    """Yields lists of parts that together hold at least so many real tokens; windows of short documents are half empty."""
     chunk: list[Windows] = []
+    held = 0
     for part in parts:
         chunk.append(part)
-        if sum(len(each.tokens) for each in chunk) >= windows:
+        held += int(part.real.sum())
+        if held >= tokens:
             yield chunk
-            chunk = []
+            chunk, held = [], 0
     if chunk:
         yield chunk

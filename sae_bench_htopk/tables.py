@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -26,7 +27,7 @@ def headline(board: Board, column: str) -> str:
     for variant in sorted(board.variants, key=lambda variant: order[variant]):
         numbers = {k: best.number for k, best in board.envelope(variant, column)}
         cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in board.ks]
-        trained = ", ".join(str(sae.budget or "?") for sae in board.of(variant))
+        trained = ", ".join(str(sae.budget) for sae in board.of(variant))
         bold = [place + 2 for place, k in enumerate(board.ks) if winners.get(k) == variant]
         table.add(variant, trained, *cells, heights[variant], bold=bold)
     for sae in board.controls:
@@ -36,7 +37,7 @@ def headline(board: Board, column: str) -> str:
 
 def nearest(saes: Sequence[Sae], k: int) -> Sae:
     """The SAE that was trained at the budget nearest to k."""
-    return min(saes, key=lambda sae: abs(math.log((sae.budget or 1) / k)))
+    return min(saes, key=lambda sae: abs(math.log(sae.budget / k)))
 
 
 def every_measure(board: Board) -> str:
@@ -121,8 +122,11 @@ def order_of(metric: str) -> list[str]:
 
 
 def details(board: Board) -> list[str]:
-    """What metrics add label by label, for each variant's SAE of the largest trained k: one table for each metric and number."""
-    shown_saes = [max(board.of(variant), key=lambda sae: sae.budget or 0) for variant in board.variants] + board.controls
+    """What metrics add label by label, for each variant's SAE of the largest trained k that has any: one table for each metric and number."""
+    having = [
+        sae for sae in [*board.saes, *board.controls] if any(rows.get(sae.reading(board.own_k(sae) or 0), {}).get("details") for rows in sae.rows.values())
+    ]
+    shown_saes = [max(same, key=lambda sae: sae.budget) for _, same in groupby(having, key=lambda sae: sae.variant)]
     found: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}  # (metric, number) -> label -> SAE -> seeds
     for sae in shown_saes:
         k = board.own_k(sae) or 0

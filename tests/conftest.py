@@ -1,4 +1,4 @@
-"""One thread for every test, since a shared machine is otherwise a hundred times slower; and --variants for variants of one's own."""
+"""One thread for every test, since a shared machine is otherwise a hundred times slower; and --variants and --metrics for plug-ins of one's own."""
 
 from pathlib import Path
 
@@ -11,11 +11,14 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """pytest --variants DIR tests/test_conformance.py holds the variants of a folder to the contract."""
-    parser.addoption("--variants", type=Path, action="append", default=[], help="a folder of further variants to test")
+    """pytest --variants DIR tests/test_conformance.py holds the variants of a folder to the contract; likewise --metrics and test_evaluate.py."""
+    for kind in ("variants", "metrics"):
+        parser.addoption(f"--{kind}", type=Path, action="append", default=[], help=f"a folder of further {kind} to test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Adds those folders before tests are collected."""
     for directory in config.getoption("--variants"):
         plugins.add_folder("variants", directory)
+    for directory in config.getoption("--metrics"):
+        plugins.add_folder("metrics", directory)

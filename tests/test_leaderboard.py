@@ -35,7 +35,8 @@ def row(variant: str, config: Made, native: str, reading: Made, ev: float, l0: f
     details = {"interpretability": {"labels": {"comment": {"auc_1": 0.91, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": 0.87}}}}
     key = hashlib.sha256(repr((variant, reading)).encode()).hexdigest()[:16]
     return {
-        "variant": variant, "config": config, "read_key": key, "native": reading["select"] == native, "reading": reading, "values": values,
+        "variant": variant, "config": config, "budget": config["k"], "read_key": key,
+        "native": reading["select"] == native, "reading": reading, "values": values,
         "missing": missing, "intervals": {"explained_variance.ev": [ev - 0.004, ev + 0.004]}, "details": details,
     }  # fmt: skip
 
@@ -60,7 +61,7 @@ def make(variant: str = "topk", trained: int = 32, seed: int = 0, latents: int =
     native = "threshold" if variant in ("batchtopk", "matryoshka") else "row"
     key = hashlib.sha256(repr((variant, trained, seed, latents)).encode()).hexdigest()[:16]
     return {
-        "schema": 1, "suite": "small", "train_key": key, "page": {"title": "A small suite", "demonstration": False},
+        "schema": 2, "suite": "small", "train_key": key, "page": {"title": "A small suite", "demonstration": False},
         "sae": {"variant": variant, "config": {"k": trained}, "latents": latents, "seed": seed, "control": control, "trained": not control},
         "rows": rows_of(variant, trained, seed, latents, native, control),
         "curve": [] if control else [{"tokens": 20480, "loss": 0.41, "l0": 32.0, "dead": 12}, {"tokens": 200000, "loss": 0.1234, "l0": 32.0, "dead": 7}],
@@ -384,6 +385,7 @@ def test_names_beside_lines_never_overlap() -> None:
 
 
 def test_colours_stay_whoever_else_is_on_the_page() -> None:
-    """Known variants differ from each other, and a stranger changes none of them."""
-    alone, crowded = figures.look(set()), figures.look({"theirs", "another"})
-    assert len(set(alone.values())) == len(alone) and alone.items() <= crowded.items()
+    """Known variants differ from each other, a stranger changes none of them, and who is not on the page does not matter."""
+    known = {"topk", "batchtopk", "matryoshka", "pruned_vanilla", "hierarchical_topk"}
+    alone, crowded = figures.look(known), figures.look(known | {"theirs", "another"})
+    assert set(alone) == known and len(set(alone.values())) == len(alone) and alone.items() <= crowded.items()

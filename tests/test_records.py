@@ -15,14 +15,14 @@ Made = dict[str, Any]
 def record() -> Made:
     """A small, whole record."""
     row = {
-        "variant": "topk", "config": {"k": 8}, "read_key": "ab", "native": True,
+        "variant": "topk", "config": {"k": 8}, "budget": 8, "read_key": "ab", "native": True,
         "reading": {"k": 8, "latents": None, "select": "row", "cut": "before", "rank": "importance"},
         "values": {"explained_variance.ev": 0.1 + 0.2, "downstream_loss.delta": None}, "missing": {"downstream_loss.delta": "not asked for"},
         "intervals": {}, "details": {},
     }  # fmt: skip
     sae = {"variant": "topk", "config": {"k": 8}, "latents": 64, "seed": 0, "control": False, "trained": True}
     parts: Made = {part: {} for part in ("cost", "stream", "text", "model", "settings", "provenance")}
-    return {"schema": 1, "suite": "s", "train_key": "0123abcd", "sae": sae, "rows": [row], "curve": [], **parts}
+    return {"schema": 2, "suite": "s", "train_key": "0123abcd", "sae": sae, "rows": [row], "curve": [], **parts}
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path, record: Made) -> None:
@@ -63,16 +63,16 @@ def test_read_all_is_by_name(tmp_path: Path, record: Made) -> None:
     assert records.read_all(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(("schema", "advice"), [(2, "update sae_bench_htopk"), (0, "run the suite again"), (None, "run the suite again")])
+@pytest.mark.parametrize(("schema", "advice"), [(3, "update sae_bench_htopk"), (1, "run the suite again"), (None, "run the suite again")])
 def test_other_schemas_are_refused(tmp_path: Path, record: Made, schema: object, advice: str) -> None:
     """Newer asks for a newer program, older for a new run; the file is named."""
     path = tmp_path / "0123abcd.json"
     path.write_text(json.dumps({**record, "schema": schema}))
-    with pytest.raises(records.RecordError, match=rf"0123abcd\.json: schema is {schema}, wanted 1; {advice}"):
+    with pytest.raises(records.RecordError, match=rf"0123abcd\.json: schema is {schema}, wanted 2; {advice}"):
         records.read(path)
 
 
-@pytest.mark.parametrize("text", ['{"schema": 1, "suite"', "", "[]", '{"schema": 1, "suite": NaN}', "\udcff"])
+@pytest.mark.parametrize("text", ['{"schema": 2, "suite"', "", "[]", '{"schema": 2, "suite": NaN}', "\udcff"])
 def test_damaged_files_are_named(tmp_path: Path, text: str) -> None:
     """Half a file, no file, another thing, NaN, bytes that are no text."""
     path = tmp_path / "half.json"

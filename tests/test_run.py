@@ -156,6 +156,28 @@ def test_what_is_missing_is_only_evaluated(finished: Path, material: Path, tmp_p
             assert found[key][column] == (value if value is None else pytest.approx(value, rel=1e-5, abs=1e-6)), (key, column)
 
 
+def test_a_record_of_an_earlier_schema_is_made_again(
+    finished: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From its weights, with the same numbers; and `list` says of a variant whose code has changed since that it has."""
+    folder = copy(finished, tmp_path)
+    wanted = values(folder)
+    record = next(one for one in records.read_all(folder / "leaderboard" / "small") if one["sae"]["variant"] == "batchtopk")
+    path = folder / "leaderboard" / "small" / f"{record['train_key']}.json"
+    path.write_text(json.dumps({**record, "schema": 1}))
+    refuse_training(monkeypatch)
+    assert main(["run", str(suite(material, folder)), "--output", str(folder), "--device", "cpu"]) == 0
+    assert values(folder) == {key: pytest.approx(row, rel=1e-5, abs=1e-6) for key, row in wanted.items()}
+    capsys.readouterr()
+    assert main(["list", "--output", str(folder)]) == 0
+    assert "changed since" not in capsys.readouterr().out
+    remade = records.read(path)
+    records.write(path.parent, {**remade, "provenance": {**remade["provenance"], "variant_code": "another"}})
+    assert main(["list", "--output", str(folder)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "changed since" in line]
+    assert len(lines) == 1 and lines[0].split()[0] == "batchtopk" and lines[0].endswith("[changed since its records in small]")
+
+
 def test_an_interrupted_run_keeps_whole_seeds_and_ends_the_same(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second seed keeps the first; going on gives the numbers of a run that was never interrupted."""
     changes = {"seeds": [0, 1], "saes": [{"variant": "topk", "k": 8}], "controls": ["untrained"], "metrics": ["explained_variance", "sparsity"]}

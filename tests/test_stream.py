@@ -93,6 +93,15 @@ def test_massive_rows_and_bos_never_reach_a_batch() -> None:
     assert it.massive > 0 and it.rows > sum(map(len, rows))
 
 
+def test_blocks_of_short_documents_are_as_long_as_others() -> None:
+    """Windows of documents that fill only a quarter of them still make whole blocks, so no more is dropped than a batch from each."""
+    it = Stream(Known(), windows(count=3000, length=2), CONTEXT, BOS, 1024, 0, 5000)
+    lengths = [len(block) for block in it.blocks()]
+    assert sum(lengths) + it.massive == it.rows == 6000
+    assert all(length + it.massive >= 1024 for length in lengths[:-1]) and len(lengths) == 6
+    assert sum(map(len, Stream(Known(), windows(count=3000, length=2), CONTEXT, BOS, 1024, 0, 5000).batches(512))) >= 6000 - it.massive - 512 * len(lengths)
+
+
 def test_an_empty_text_is_refused() -> None:
     """No windows, no stream."""
     with pytest.raises(TextError, match="no tokens"):

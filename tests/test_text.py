@@ -124,5 +124,5 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(TextError, match="some/set at revision abc could not be read: no route"):
+    with pytest.raises(TextError, match=r"some/set .* at abc cannot be read: no route"):
         list(Hub("some/set", "abc").documents())
