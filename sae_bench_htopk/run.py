@@ -45,7 +45,6 @@ class Runner:
         """Reads the text; raises TextError if it cannot give the suite's parts."""
         self.suite, self.root, self.device = suite, root, device
         self.corpus = Corpus(suite.text.source)
-        note(f"{suite.name}: reading and grouping the text")
         self.facts: Facts = facts_of(suite, self.corpus)
         self.trainings = resolve(suite, self.facts)
         self.items = plan.items(suite, self.trainings, root)

@@ -6,6 +6,8 @@ from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number
 
+SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be called one for every budget
+
 
 def in_short(board: Board) -> list[str]:
     """The questions of a reader who has a minute, answered from the numbers."""
@@ -44,24 +46,23 @@ def fewer_latents(board: Board) -> str:
 
 
 def one_for_all(board: Board) -> str:
-    """How far the best SAE that is read at every budget is from the best SAE trained at each."""
-    largest = max((sae.budget for sae in board.saes), default=0)
+    """How far the SAE that best serves several budgets below its own, too, is from the best SAE trained at each."""
     answers = []
-    for sae in (sae for sae in board.saes if sae.budget == largest):
+    for sae in board.saes:
         gaps = {}
-        for k in (k for k in board.ks if k <= largest):
+        for k in (k for k in board.ks if k <= sae.budget):
             own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.budget == k and other is not sae])
             if isinstance(own, Number) and best:
                 gaps[k] = (own.mean - best.number.mean, best.sae.variant)
-        if any(k < largest for k in gaps):
-            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), gaps))
+        if sum(k < sae.budget for k in gaps) >= SEVERAL:
+            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), sae.budget, gaps))
     if not answers:
         return ""
-    _, label, gaps = max(answers, key=lambda answer: answer[:2])
+    _, label, budget, gaps = max(answers, key=lambda answer: answer[:2])
     return (
-        f"**One SAE for every budget:** of the SAEs trained at {largest}, {label} comes nearest to the best of the others trained at each k. "
+        f"**One SAE for every budget:** {label} comes nearest to the best of the others trained at each k. "
         f"Read at k = {words(gaps)}, its explained variance differs by {words(rounded(gap, digits=2, sign=True) for gap, _ in gaps.values())} "
-        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({largest, *gaps})}."
+        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({budget, *gaps})}."
     )
 
 
