@@ -47,5 +47,5 @@ def card(recipe: Any, parameters: int, distributions: Mapping[str, str], text: s
     table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f", intfmt=",")
     shape = {key: getattr(recipe, key) for key in ("layers", "hidden", "vocabulary", "context")}
     context = recipe.context
-    shape |= {"fresh": context // 4, "least": context - 1 - context // 4, "most": context - 1}
+    shape |= {"fresh": context // 4, "least": context - 1 - context // 4, "most": context - 2}
     return TEMPLATE.format(parameters=parameters, distributions=named, text=text, machine=machine, settings=settings, table=table, **shape)

@@ -30,7 +30,7 @@ PAD, EOS, BOS = range(3)
 class Recipe:
     """How the embedded model is trained; the defaults made the committed weights."""
 
-    tokens: int = 25_000_000
+    tokens: int = 18_000_000
     vocabulary: int = 4096
     context: int = 256
     hidden: int = 192
