@@ -75,17 +75,22 @@ class Picture:
         """Where y is drawn on the axis."""
         return y if self.scale == "linear" else math.log(max(y, TINY)) if self.scale == "log" else -math.log(max(1 - y, TINY))
 
+    def colours(self) -> str:
+        """How each variant in the picture is drawn; those that are not in it do not matter."""
+        drawn = {p.variant for p in self.points}
+        return str({name: how for name, how in look(drawn).items() if name in drawn})
+
     def stamp(self) -> str:
         """The hash of the data, the words, the colours and the code that draws: two drawings of one stamp show the same."""
-        drawn = [self.csv(), self.alt, self.scale, str(look({p.variant for p in self.points})), plugins.code_of(Path(__file__))]
+        drawn = [self.csv(), self.alt, self.scale, self.colours(), plugins.code_of(Path(__file__))]
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
 
 def look(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) of each of these variants: a hash of its name, the next free one if another of them has that."""
+    """(colour, marker) of each variant, the same on every page: a hash of its name, the next free one if that is taken; packaged variants first."""
     places: dict[str, int] = {}
-    chosen, known = set(variants), plugins.names("variants")
-    for name in [*(name for name in known if name in chosen), *sorted(chosen - set(known))]:
+    packaged = {path.stem for path in Path(plugins.folder("variants")).glob("*.py")} & set(plugins.names("variants"))
+    for name in [*sorted(packaged), *sorted({*variants, *plugins.names("variants")} - packaged)]:
         start = int(hashlib.sha256(name.encode()).hexdigest(), 16)
         turn = [(start + step) % len(PALETTE) for step in range(len(PALETTE))]
         places[name] = next((place for place in turn if place not in places.values()), turn[0])
