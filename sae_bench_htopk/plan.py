@@ -75,7 +75,8 @@ def item(suite: Suite, training: Training, root: Path) -> Item:
         return Item(training, "done", "every reading is in its record", [])
     if weights_path(root, suite.name, training.key).is_file():
         return Item(training, "evaluate", f"weights are there, {count} readings are not" if have else "weights are there, no record is", missing)
-    others = any(record_folder(root, suite.name).glob("*.json"))
+    known = (known_record(root, suite.name, path.stem) for path in record_folder(root, suite.name).glob("*.json"))
+    others = any(other["sae"]["variant"] == training.variant for other in known if other)
     why = "its weights are gone and readings are missing" if have else "its settings, code, model or text differ from every record's" if others else "no record"
     return Item(training, "train", why, every)  # new weights may differ in their last bits, so no old row may stay beside new ones
 
