@@ -26,7 +26,7 @@ on the training part of the text below: {settings}. {machine}.
 ## Text
 
 The Python source of {distributions}, as pip installs it, without folders of tests, tables of numbers, and files that say that they
-are generated (some test helpers and generated files slip through: 19 files, 0.4% of the text); near-duplicate files are grouped,
+are generated (by folder and first lines, so some test helpers and generated files slip through); near-duplicate files are grouped,
 and the hash of a group decides between training, calibration and held-out text (`sae_bench_htopk/text.py`). Fingerprint of the
 training part: {text}. The model never saw the calibration and held-out parts, which the suites use too.
 

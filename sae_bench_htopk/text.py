@@ -48,7 +48,7 @@ class Document:
 class Installed:
     """The Python source of installed pure-Python distributions, without folders of tests, tables, and what says that it is generated.
 
-    By folder and by the first lines, so some slip through: 19 of the embedded model's 1,354 files are test helpers or generated.
+    By folder and by the first lines, so some test helpers and generated files slip through.
     """
 
     distributions: Mapping[str, str]  # name -> the version that the suite was made with
