@@ -209,7 +209,7 @@ class Runner:
         for path in folder.glob("*.json"):
             if path.stem not in known or plan.known_record(self.root, self.suite.name, path.stem) is None:
                 move(path, aside)
-                note(f"{path.name} is no part of {self.suite.name} as it is now; moved to {aside}")
+                note(f"{path.name} is no part of {self.suite.name} as it is now, or of an earlier schema; moved to {aside}")
         for path in aside.glob("*.json"):
             if path.stem in known and not (folder / path.name).is_file() and plan.known_record(self.root, self.suite.name, path.stem):
                 move(path, folder)
