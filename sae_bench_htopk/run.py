@@ -178,7 +178,7 @@ class Runner:
             "train_key": training.key,
             "sae": {
                 "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
-                "control": training.control, "trained": training.kind().trained, "budget": training.kind().budget(training.config),
+                "control": training.control, "trained": training.kind().trained,
             },
             "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],
