@@ -25,9 +25,9 @@ on the training part of the text below: {settings}. {machine}.
 
 ## Text
 
-The Python source of {distributions}, as pip installs it, without folders of tests, tables of numbers, and files that say that they
-are generated (by folder and first lines, so some test helpers and generated files slip through); near-duplicate files are grouped,
-and the hash of a group decides between training, calibration and held-out text (`sae_bench_htopk/text.py`). Fingerprint of the
+The Python source of {distributions}, as pip installs it, without tests, tables of numbers, and files that say that they are
+generated (by the names of folders and the first lines, so one that says neither slips through); near-duplicate files are grouped,
+and the hash of a group decides between training, calibration and held-out text (`sae_bench_htopk/split.py`). Fingerprint of the
 training part: {text}. The model never saw the calibration and held-out parts, which the suites use too.
 
 ## Bits per character on held-out files

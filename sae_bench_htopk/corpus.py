@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 
-from sae_bench_htopk.text import SPLIT_VERSION, Document, Part, Source, TextError, fingerprint, part_documents, split
+from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
+from sae_bench_htopk.text import Document, Source, TextError
 from sae_bench_htopk.windows import Encode, Window, cut, take
 
 

@@ -1,4 +1,4 @@
-"""Trains the small language model that comes with the package: a Gemma-2 of 3 million parameters on Python source.
+"""Trains the small language model that comes with the package: a Gemma-2 of 5 million parameters on Python source.
 
 python -m sae_bench_htopk pretrain --out sae_bench_htopk/assets/pycode_gemma2
 """
@@ -20,7 +20,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFas
 
 from sae_bench_htopk.bits import compare
 from sae_bench_htopk.card import card
-from sae_bench_htopk.text import Document, Installed, fingerprint, part_documents
+from sae_bench_htopk.split import fingerprint, part_documents
+from sae_bench_htopk.text import Document, Installed
 
 SPECIAL = ("<pad>", "<eos>", "<bos>")
 PAD, EOS, BOS = range(3)
@@ -30,13 +31,13 @@ PAD, EOS, BOS = range(3)
 class Recipe:
     """How the embedded model is trained; the defaults made the committed weights."""
 
-    tokens: int = 18_000_000
+    tokens: int = 25_000_000
     vocabulary: int = 4096
     context: int = 256
     hidden: int = 192
-    layers: int = 6
-    heads: int = 3
-    mlp: int = 576
+    layers: int = 8
+    heads: int = 2
+    mlp: int = 768
     batch: int = 16  # windows of `context` tokens
     matrix_rate: float = 6e-3  # Muon, its updates scaled to the size of AdamW's; better than AdamW in a trial of 0.8M tokens
     vector_rate: float = 4e-3  # AdamW: embeddings and norms

@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sae_bench_htopk.contract import Codes
-from sae_bench_htopk.text import Document, group_near_duplicates
+from sae_bench_htopk.split import group_near_duplicates
+from sae_bench_htopk.text import Document
 
 CHOOSE, FIT, SCORE = 0, 1, 2  # the parts of the documents: no document is in two
 Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]

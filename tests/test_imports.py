@@ -8,7 +8,7 @@ ORDER = [
     {"errors", "ops", "frontier"},
     {"contract"},
     {
-        "plugins", "text", "windows", "corpus", "checkpoint", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights", "records",
+        "plugins", "text", "split", "windows", "corpus", "checkpoint", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights", "records",
         "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain", "provenance",
     },
     {"saes", "board", "markdown", "tables", "sentences", "figures", "page", "leaderboard"},
