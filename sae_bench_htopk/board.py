@@ -108,7 +108,7 @@ class Board:
             return sae.variant
         others = [other.config for other in self.everything if other.variant == sae.variant and other.latents == sae.latents]
         differing = [key for key in sorted(sae.config) if key != "k" and any(other.get(key) != sae.config[key] for other in others)]
-        settings = [f"k={sae.budget}" if sae.config.get("k") else f"L0={sae.budget}"] + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
+        settings = [f"k={sae.budget}"] + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
         size = [f"({sae.latents:,} latents)"] if sae.latents != self.latents else []
         return " ".join([sae.variant, *settings, *size])
 

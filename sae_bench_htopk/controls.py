@@ -33,7 +33,9 @@ class RandomDecoder(Variant):
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """The step of TopK."""
-        return self.loss_of(x, self.chosen(x, self.config.k), lambda codes: ops.last_prefix(codes.offsets))
+        with torch.no_grad():
+            chosen = ops.choose_per_row(self.scores(x), self.config.k)
+        return self.loss_of(x, chosen, lambda codes: ops.last_prefix(codes.offsets))
 
 
 class PCA(Variant):

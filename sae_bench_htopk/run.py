@@ -21,7 +21,6 @@ from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
-from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
@@ -92,7 +91,7 @@ class Runner:
         windows = self.corpus.windows("train", self.ids, suite.model.context)
         note(f"seed {seed}: measuring scale and mean of the first activations")
         stream = Stream(self.model, windows, suite.model.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
-        learners = {training.key: Learner(self.build(training.kind(), training), training.recipe, stream.units.statistics) for training in trainings}
+        learners = {training.key: Learner(self.build(training.kind(), training), recipe, stream.units.statistics) for training in trainings}
         active = [learner for learner in learners.values() if learner.variant.trained]
         with Progress(f"seed {seed}: training {len(active)} SAEs", recipe.steps() * recipe.batch) as progress:
             for tokens in train(active, stream.batches(recipe.batch)):
@@ -150,17 +149,12 @@ class Runner:
         for index, read in enumerate(reads):
             for reading in read.readings:
                 row = {"variant": read.cell.variant, "config": asdict(read.cell.config), "native": reading.select == read.cell.native}
-                row["budget"] = read.job.variant.calibration.budget
+                row["budget"] = type(read.job.variant).budget(read.cell.config)
                 row |= {"read_key": read.cell.keys[reading], "reading": asdict(reading)}
                 rows.setdefault(read.training.key, []).append(row | summary(held[index, reading], metric_classes(suite), len(texts)))
         spent = (time.monotonic() - clock) / max(1, len(items))
-        fits = {}
-        for read in reads:
-            if read.cell.variant == read.training.variant and not read.training.control:
-                fits[read.training.key] = laws(read.job.variant.W_dec, read.job.variant.calibration.use)
         for item in items:
             record = self.record(item, stories[item.training.key], rows[item.training.key], spent, total, len(texts))
-            record["power_law"] = fits.get(item.training.key) or (plan.known_record(self.root, suite.name, item.training.key) or {}).get("power_law", {})
             records.write(plan.record_folder(self.root, suite.name), record)
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
@@ -201,8 +195,8 @@ class Runner:
                 "path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model.fingerprint,
                 "hook": asdict(suite.model.hook),
             },
-            "settings": asdict(training.recipe) | {
-                "rate": training.recipe.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
+            "settings": asdict(suite.train) | {
+                "rate": suite.train.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
             },
             "provenance": story["provenance"],  # of the weights
             "measured": provenance(self.device),  # of the newest rows

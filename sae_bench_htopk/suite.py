@@ -14,28 +14,12 @@ from pathlib import Path
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.strict_yaml import SuiteError, Value, read
-from sae_bench_htopk.suite_fields import (
-    SCHEMA,
-    CalibrationText,
-    Count,
-    HeldOut,
-    MetricUse,
-    Model,
-    Only,
-    Rate,
-    Read,
-    Sae,
-    Shape,
-    Suite,
-    Text,
-    Title,
-    VariantName,
-)
+from sae_bench_htopk.suite_fields import SCHEMA, CalibrationText, Count, HeldOut, MetricUse, Model, Only, Read, Sae, Shape, Suite, Text, Title, VariantName
 from sae_bench_htopk.typed import build, record, required
 
 __all__ = ["CalibrationText", "HeldOut", "MetricUse", "Model", "Only", "Read", "Sae", "Shape", "Suite", "SuiteError", "Text", "load", "suite_names", "title_of"]
 
-ENTRY = ("variant", "latents", "rate", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
+ENTRY = ("variant", "latents", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
 MAY_BE_ZERO = {"warm_up", "decay", "auxk", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
 SHARES = {"warm_up", "decay", "betas"}  # of the recipe's numbers; none may exceed 1
 
@@ -137,14 +121,13 @@ def sae_of(entry: Value, suite: Suite, suite_read: Value) -> Sae:
     config = record(variant.Config, entry, beside=ENTRY)
     latents = required(entry, "latents", Count) if "latents" in entry.data else suite.train.latents
     budget = variant.budget(config)
-    if budget is not None and not 1 <= budget <= latents:
+    if not 1 <= budget <= latents:
         wanted = f"at most {latents}, since a budget cannot be larger than the dictionary" if budget > latents else "a budget of at least 1"
         raise entry.at("k").wanted(wanted)
     own = entry.data.get("read", replace(entry, data={}))
     if not isinstance(own.data, dict):
         raise own.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}")
-    rate = required(entry, "rate", Rate) if "rate" in entry.data else None
-    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})), rate)
+    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})))
     if not sae.readings():
         raise entry.error(f"no reading of a dictionary of {latents} is left: k {list(sae.read.k)} at latents {list(sae.read.latents)}")
     return sae

@@ -5,14 +5,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from sae_bench_htopk import frontier, plugins
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing, Selector
-from sae_bench_htopk.markdown import Table, fold, rounded, words
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.markdown import Table, fold, rounded
 from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
 
 
@@ -72,10 +72,10 @@ def trained_and_read(board: Board) -> str:
 
 
 def selectors(board: Board) -> str:
-    """Every SAE by every selector at equal measured L0."""
+    """Every SAE by both selectors at equal measured L0."""
     table = Table("SAE", "selector", *(f"k = {k}" for k in board.ks))
     for sae in board.saes:
-        for select in get_args(Selector):
+        for select in ("row", "threshold"):
             if sae.ks(select=select):
                 table.add(board.label(sae), select + (" (native)" if select == sae.native else ""), *(sae.shown(EV, k, select=select) for k in board.ks))
     return table.markdown()
@@ -172,7 +172,7 @@ def controls(board: Board) -> str:
 
 def training(board: Board) -> str:
     """What each SAE was trained on and what it cost, means over seeds."""
-    table = Table("SAE", "seeds", "tokens", "loss at the end", "dead latents at the end", "seconds", "FLOPs", "rate", "settings")
+    table = Table("SAE", "seeds", "tokens", "loss at the end", "dead latents at the end", "seconds", "FLOPs", "settings")
     borrowers = {sae for sae, _ in board.borrowed}
     for sae in [sae for sae in board.everything if sae not in borrowers]:
         ends = [record["curve"][-1] for record in sae.records if record["curve"]]
@@ -182,8 +182,7 @@ def training(board: Board) -> str:
         whole = [None if number is None else f"{number:,.0f}" for number in (mean["train_tokens"] if ends else None, dead)]
         flops = None if mean["flops"] is None else f"{mean['flops']:.2g}"
         seeds = ", ".join(map(str, sae.rows))
-        rates = words(sorted({str(record["settings"].get("rate", "unknown")) for record in sae.records})) if ends else None
-        table.add(board.label(sae), seeds, whole[0], loss, whole[1], mean["train_seconds"], flops, rates, settings_of(sae.config))
+        table.add(board.label(sae), seeds, whole[0], loss, whole[1], mean["train_seconds"], flops, settings_of(sae.config))
     return table.markdown()
 
 

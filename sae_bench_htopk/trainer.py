@@ -13,7 +13,7 @@ from sae_bench_htopk import ops
 from sae_bench_htopk.contract import Statistics, Step, Variant
 from sae_bench_htopk.text import TextError
 
-RECIPE_VERSION = 3  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
+RECIPE_VERSION = 2  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Recipe:
     decay: float = 0.2  # share of the steps at the end, linear to 0 (SAEBench's protocol, arXiv:2503.09532)
     clip: float = 1.0  # norm of the whole gradient (dictionary_learning)
     betas: tuple[float, float] = (0.9, 0.999)  # Adam (dictionary_learning)
-    unit_rows: bool = True  # decoder rows of norm 1, nothing of the gradient along them (Gao et al.); False leaves them free
     auxk: float = 1 / 32  # weight of the loss on dead latents (Gao et al., arXiv:2406.04093); 0 leaves it out
     auxk_latents: int | None = None  # dead latents used per vector; None: d / 2 (dictionary_learning)
     dead_after: int = 10_000_000  # tokens without firing (Gao et al.)
@@ -65,8 +64,6 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.learning_rate(len(variant.W_enc)), betas=recipe.betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
         self.silent_for = torch.zeros(len(variant.W_enc), dtype=torch.long, device=variant.W_enc.device)  # tokens since a latent fired
-        self.unit = recipe.unit_rows and "W_dec" not in variant.frozen
-        variant.unit_rows = recipe.unit_rows
         self.curve: list[dict[str, float]] = []
         self.tokens, self.seconds = 0, 0.0
 
@@ -80,7 +77,6 @@ class Learner:
     def take(self, x: Float[Tensor, "batch d"]) -> Step:
         """One optimizer step on one batch. Raises FloatingPointError if the loss is no number."""
         step = self.variant.step(x)
-        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
         loss = step.loss / self.total_variance
         dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
         if self.recipe.auxk and self.variant.auxk and len(dead):
@@ -88,15 +84,16 @@ class Learner:
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")
         loss.backward()
-        if self.unit:
+        if "W_dec" not in self.variant.frozen:
             drop_parallel(self.variant.W_dec)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        if self.unit:
+        if "W_dec" not in self.variant.frozen:
             with torch.no_grad():
                 self.variant.W_dec.div_(self.variant.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
         self.tokens += len(x)
         return step
 
@@ -104,8 +101,7 @@ class Learner:
         """Adds a point to the curve: loss and final error over the stream's variance, and the number of dead latents."""
         error = (x - step.x_hat).square().sum(1).mean() / self.total_variance
         dead = int((self.silent_for >= self.recipe.dead_after).sum())
-        point = {"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead}
-        self.curve.append({**point, **self.variant.noted(x)})
+        self.curve.append({"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead})
 
 
 def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:

@@ -1,21 +1,13 @@
 """A stream whose truth is known: sparse mixtures of unit directions, with unequal frequencies, plus a little noise."""
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sae_bench_htopk.contract import Variant
 from sae_bench_htopk.stream import Units, measure
 
 D, ATOMS, ACTIVE = 24, 64, 5
-
-
-def settings(kind: type[Variant], k: int) -> Any:
-    """A variant's settings at a budget of k, where it has one, and else its defaults."""
-    return kind.Config(k=k) if "k" in {field.name for field in dataclasses.fields(kind.Config)} else kind.Config()
 
 
 def raw_rows(count: int, seed: int, shift: float = 3.0) -> Tensor:

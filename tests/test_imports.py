@@ -6,13 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "ops", "frontier"},
-    {"contract", "choose"},
+    {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights", "records",
         "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain", "provenance",
-        "power_law",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "page", "leaderboard"},
     {"plan", "run"},
     {"__main__"},
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,4 +21,6 @@ class TopK(Variant):
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """Chooses k latents of each row and weighs only the whole of them."""
-        return self.loss_of(x, self.chosen(x, self.config.k), lambda codes: ops.last_prefix(codes.offsets))
+        with torch.no_grad():
+            chosen = ops.choose_per_row(self.scores(x), self.config.k)
+        return self.loss_of(x, chosen, lambda codes: ops.last_prefix(codes.offsets))
