@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -106,9 +107,11 @@ class Board:
         """Makes the label."""
         if sae.control:
             return sae.variant
-        others = [other.config for other in self.everything if other.variant == sae.variant and other.latents == sae.latents]
-        differing = [key for key in sorted(sae.config) if key != "k" and any(other.get(key) != sae.config[key] for other in others)]
-        settings = [f"k={sae.budget}"] + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
+        others = [other for other in self.everything if other.variant == sae.variant and other.latents == sae.latents]
+        given = [key for key in sorted(sae.config) if key != "k" and sae.config[key] is not None]
+        differing = [key for key in given if any(other.config.get(key) != sae.config[key] for other in others)]
+        settings = [f"L0={sae.budget}" if sae.measured else f"k={sae.budget}"] + [f"{key}={json.dumps(sae.config[key])}" for key in differing]
+        settings += [f"rate={sae.rate:g}"] if sae.rate and any(other.rate != sae.rate and other.config == sae.config for other in others) else []
         size = [f"({sae.latents:,} latents)"] if sae.latents != self.latents else []
         return " ".join([sae.variant, *settings, *size])
 
@@ -173,17 +176,18 @@ class Board:
 def assemble(records: Sequence[Record]) -> Board:
     """The board of some records. Those of other text or another model than the latest, and those that a later one replaces, are left out."""
     kept, left_out = newest(records)
-    found: dict[tuple[str, str, str, int], list[tuple[Record, Row]]] = {}
+    found: dict[tuple[str, str, str, int, float | None], list[tuple[Record, Row]]] = {}
     for record in kept:
         for row in record["rows"]:
             settings = json.dumps(row["config"], sort_keys=True)
-            found.setdefault((row["variant"], record["sae"]["variant"], settings, record["sae"]["latents"]), []).append((record, row))
-    saes = (together(variant, owner, json.loads(settings), latents, rows) for (variant, owner, settings, latents), rows in found.items())
-    order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget, json.dumps(sae.config, sort_keys=True))  # noqa: E731
+            identity = row["variant"], record["sae"]["variant"], settings, record["sae"]["latents"], record["settings"].get("rate")
+            found.setdefault(identity, []).append((record, row))
+    saes = (together(variant, owner, json.loads(settings), latents, rate, rows) for (variant, owner, settings, latents, rate), rows in found.items())
+    order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget, json.dumps(sae.config, sort_keys=True), sae.rate or 0)  # noqa: E731
     return Board(records[0]["suite"], tuple(kept), tuple(sorted(saes, key=order)), tuple(left_out))
 
 
-def together(variant: str, owner: str, config: Row, latents: int, pairs: Sequence[tuple[Record, Row]]) -> Sae:
+def together(variant: str, owner: str, config: Row, latents: int, rate: float | None, pairs: Sequence[tuple[Record, Row]]) -> Sae:
     """One SAE of the rows of all its seeds."""
     rows: dict[int, dict[Reading, Row]] = {}
     for record, row in pairs:
@@ -191,7 +195,10 @@ def together(variant: str, owner: str, config: Row, latents: int, pairs: Sequenc
         rows.setdefault(record["sae"]["seed"], {})[reading] = row
     native: Selector = next((row["reading"]["select"] for _, row in pairs if row["native"]), "row")
     held = {record["train_key"]: record for record, _ in pairs}
-    return Sae(variant, owner, config, pairs[0][1]["budget"], latents, pairs[0][0]["sae"]["control"], native, dict(sorted(rows.items())), tuple(held.values()))
+    budgets = {record["train_key"]: row["budget"] for record, row in pairs}
+    budget, measured = round(fmean(budgets.values())), bool(pairs[0][1].get("budget_measured"))
+    control = pairs[0][0]["sae"]["control"]
+    return Sae(variant, owner, config, rate, budget, measured, latents, control, native, dict(sorted(rows.items())), tuple(held.values()))
 
 
 def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
@@ -202,7 +209,7 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     left_out = []
     for record in order:
         sae = record["sae"]
-        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"]], sort_keys=True)
+        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate")], sort_keys=True)
         if other := [f"{part} {key}" for part, key in measured if record[part].get(key) != order[0][part].get(key)]:
             left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {order[0]['train_key']}.json")
         elif identity in kept:

@@ -13,23 +13,29 @@ SHIFT = 12  # a positive float's upper 20 bits are its bin: 2048 bins from each 
 BINS = 2**31 >> SHIFT
 
 
-def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "rows d"], native: Selector, budget: int, seed: int = 0) -> None:
+def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "rows d"], native: Selector, budget: int | None, seed: int = 0) -> None:
     """Sets `variant.calibration` for these readings, from calibration activations in scaled units; scores are never kept.
+
+    A `budget` of None is measured: the mean number of positive scores.
 
     With cut="after" the threshold is that of the whole dictionary, so fewer than k codes are left: one found among the kept
     latents alone would make the reading the same as with cut="before".
     """
-    variant.calibration = Calibration()
+    every = score_histogram(variant, x, None) if budget is None else None
+    budget = max(1, round(int(every.sum()) / len(x))) if every is not None else budget
+    assert budget is not None
+    variant.calibration = Calibration(budget=budget)
     whole = [reading for reading in readings if reading.select == "threshold" and (reading.latents is None or reading.cut == "after")]
     at_home = Reading(budget, select=native)
     if native == "threshold":
         whole = [*whole, at_home]
     if whole:
-        histogram = score_histogram(variant, x, None)
+        histogram = score_histogram(variant, x, None) if every is None else every
         for reading in whole:
             variant.calibration.thresholds[reading] = threshold_for(histogram, reading.k * len(x))
+    variant.calibration.use = usage(variant, x, at_home)
     for rank in sorted({reading.rank for reading in readings if reading.latents is not None}):
-        variant.calibration.order[rank] = order_of(variant, rank, x, at_home, seed)
+        variant.calibration.order[rank] = order_of(variant, rank, seed)
     inside = [reading for reading in readings if reading.select == "threshold" and reading.latents is not None and reading.cut == "before"]
     for latents, rank in sorted({(reading.latents or 0, reading.rank) for reading in inside}):
         histogram = score_histogram(variant, x, variant.kept(Reading(1, latents, rank=rank)))
@@ -61,12 +67,12 @@ def threshold_for(histogram: Int[Tensor, " bins"], wanted: int) -> float:
     return float(ends[0] + share * (ends[1] - ends[0]))
 
 
-def order_of(variant: Variant, rank: Rank, x: Float[Tensor, "rows d"], at_home: Reading, seed: int) -> Int[Tensor, " latents"]:
+def order_of(variant: Variant, rank: Rank, seed: int) -> Int[Tensor, " latents"]:
     """Latents by rank, the first to be kept first. Inner shells come before outer ones, but for the random order, which is the null."""
     size = len(variant.W_enc)
     if rank == "random":
-        return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).to(x.device)
-    key = spectrum(variant) if rank == "spectrum" else usage(variant, rank, x, at_home)
+        return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).to(variant.W_enc.device)
+    key = spectrum(variant) if rank == "spectrum" else variant.calibration.use[rank]
     order = key.argsort(descending=True, stable=True)
     return order[variant.shells().to(order.device)[order].argsort(stable=True)]
 
@@ -78,14 +84,14 @@ def spectrum(variant: Variant) -> Float[Tensor, " latents"]:
     return (W @ (W.T @ W) * W).sum(1) / len(W)
 
 
-def usage(variant: Variant, rank: Rank, x: Float[Tensor, "rows d"], at_home: Reading) -> Float[Tensor, " latents"]:
-    """Sums over rows of (a ||w||)^2, or of firing, as the SAE is read at its trained k (arXiv:2505.00190 ranks by both)."""
-    total = torch.zeros(len(variant.W_enc), dtype=torch.float64, device=x.device)
+def usage(variant: Variant, x: Float[Tensor, "rows d"], at_home: Reading) -> dict[Rank, Float[Tensor, " latents"]]:
+    """Means over rows of (a ||w||)^2, and of firing, as the SAE is read at its trained k (arXiv:2505.00190 ranks by both)."""
+    worth, fired = torch.zeros(2, len(variant.W_enc), dtype=torch.float64, device=x.device)
     norms = variant.W_dec.detach().norm(dim=1)
     for part in codes_of(variant, x, at_home):
-        worth = (part.values * norms[part.latents]).double().square() if rank == "importance" else torch.ones_like(part.values, dtype=torch.float64)
-        total.index_add_(0, part.latents, worth)
-    return total
+        worth.index_add_(0, part.latents, (part.values * norms[part.latents]).double().square())
+        fired.index_add_(0, part.latents, torch.ones_like(part.values, dtype=torch.float64))
+    return {"importance": worth / len(x), "frequency": fired / len(x)}
 
 
 def codes_of(variant: Variant, x: Float[Tensor, "rows d"], reading: Reading) -> Iterator[Codes]:

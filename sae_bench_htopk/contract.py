@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sae_bench_htopk import ops
+from sae_bench_htopk import choose, ops
+from sae_bench_htopk.prefix_loss import prefix_loss
 
-Selector: TypeAlias = Literal["row", "threshold"]
+Selector: TypeAlias = Literal["row", "threshold", "ema"]
 Cut: TypeAlias = Literal["before", "after"]
+EMA = 0.999  # what a running threshold keeps of itself at each step (dictionary_learning)
 Rank: TypeAlias = Literal["importance", "frequency", "spectrum", "random"]
 
 
@@ -26,7 +28,7 @@ class Reading:
 
     k: int
     latents: int | None = None  # only the first so many latents of `rank`; None is the whole dictionary
-    select: Selector = "row"  # at most k codes of each vector, or one threshold that gives k on average
+    select: Selector = "row"  # at most k codes of each vector, a threshold calibrated to k on average, or training's own threshold
     cut: Cut = "before"  # drop latents before the choice of codes, or after it
     rank: Rank = "importance"
 
@@ -75,6 +77,8 @@ class Calibration:
 
     thresholds: dict[Reading, float] = field(default_factory=dict)
     order: dict[Rank, Int[Tensor, " latents"]] = field(default_factory=dict)  # latents, the first to be kept first
+    budget: int = 0  # the k that it was trained at, or the L0 that training came to
+    use: dict[Rank, Float[Tensor, " latents"]] = field(default_factory=dict)  # a row's mean of (a ||w||)^2, and of firing, at that budget
 
 
 class Variant(nn.Module, ABC):
@@ -88,11 +92,15 @@ class Variant(nn.Module, ABC):
     def __init__(self, config: Any, d: int, latents: int, seed: int) -> None:
         """Random unit decoder rows, encoder tied to them at the start, no biases."""
         super().__init__()
-        self.config, self.calibration = config, Calibration()
+        self.config, self.calibration, self.proposals = config, Calibration(), choose.Proposals()
+        self.unit_rows = False  # whether training keeps decoder rows at norm 1, so that scores need not be multiplied by norms
+        self.following = True  # whether steps move the threshold that training keeps
         generator = torch.Generator().manual_seed(seed)
         W = nn.functional.normalize(torch.randn(latents, d, generator=generator), dim=1)
         self.W_enc, self.W_dec = nn.Parameter(W.clone()), nn.Parameter(W)
         self.b_enc, self.b_dec = nn.Parameter(torch.zeros(latents)), nn.Parameter(torch.zeros(d))
+        self.ema_threshold: Tensor
+        self.register_buffer("ema_threshold", torch.tensor(-1.0))  # below 0: none was kept
 
     @classmethod
     def trained_as(cls, config: Any) -> tuple[str, Mapping[str, object]] | None:
@@ -105,8 +113,13 @@ class Variant(nn.Module, ABC):
         return "row"
 
     @classmethod
-    def budget(cls, config: Any) -> int:
-        """The k that it is trained at; its ranks of latents are found there."""
+    def has_ema(cls, config: Any) -> bool:
+        """Whether training keeps a running threshold, which is then one more way to read it at its own k."""
+        return False
+
+    @classmethod
+    def budget(cls, config: Any) -> int | None:
+        """The k that it is trained at; its ranks of latents are found there. None: training sets none, and its L0 is measured."""
         return int(config.k)
 
     def start(self, statistics: Statistics) -> None:
@@ -122,6 +135,10 @@ class Variant(nn.Module, ABC):
         """The nested dictionary that each latent belongs to, the innermost 0; ranks keep inner shells first."""
         return torch.zeros(len(self.W_enc), dtype=torch.long)
 
+    def noted(self) -> Mapping[str, float]:
+        """What its training curve shows of the last step beside loss, error and dead latents."""
+        return {}
+
     def activation(self, pre: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """From pre-activations to activations."""
         return pre.relu()
@@ -131,11 +148,30 @@ class Variant(nn.Module, ABC):
         W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc.index_select(0, latents), self.b_enc.index_select(0, latents))
         return torch.addmm(b, x - self.b_dec, W.T)
 
+    def activations_at(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> Float[Tensor, " nnz"]:
+        """Activations of chosen latents of each row; without a [batch, latents] gradient, unless a variant has pre-activations of its own."""
+        if type(self).preactivations is Variant.preactivations:
+            return self.activation(ops.preactivations_at(x, self.b_dec, self.W_enc, self.b_enc, latents, offsets))
+        return self.activation(self.preactivations(x))[ops.owners(offsets), latents]
+
     @torch.no_grad()
     def scores(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
         """Activation times decoder norm: what codes are ordered and chosen by. Carries no gradient."""
         W = self.W_dec if latents is None else self.W_dec[latents]
         return self.activation(self.preactivations(x, latents)).mul_(W.norm(dim=1))
+
+    @torch.no_grad()
+    def chosen(self, x: Float[Tensor, "batch d"], k: int, of: Literal["row", "batch"] = "row") -> ops.Ragged:
+        """What a training step reconstructs from: the k largest scores of each row, or the batch * k largest of the batch."""
+        own = type(self)
+        plain = own.activation is Variant.activation and own.preactivations is Variant.preactivations and own.scores is Variant.scores
+        if plain and choose.worth_it(x, self.W_enc):
+            pick, W, b = choose.per_row if of == "row" else choose.per_batch, self.W_enc, self.b_enc
+            if not self.unit_rows:
+                norms = self.W_dec.norm(dim=1)
+                W, b = W * norms[:, None], b * norms
+            return pick(x - self.b_dec, W, b, k, self.proposals)
+        return (ops.choose_per_row if of == "row" else ops.choose_per_batch)(self.scores(x), k)
 
     def kept(self, reading: Reading) -> Int[Tensor, " kept"] | None:
         """The latents that a reading may use, ascending; None for all. Raises LookupError before calibration."""
@@ -144,6 +180,24 @@ class Variant(nn.Module, ABC):
         if reading.rank not in self.calibration.order:
             raise LookupError(f"{type(self).__name__} is read at {reading.latents} latents by {reading.rank}, which calibration has not ranked")
         return self.calibration.order[reading.rank][: reading.latents].sort().values.to(self.W_enc.device)
+
+    def threshold(self, reading: Reading) -> float:
+        """What scores must exceed in a reading by threshold. Raises LookupError if it is not known."""
+        if reading.select == "ema" and self.ema_threshold >= 0:
+            return float(self.ema_threshold)
+        if reading not in self.calibration.thresholds:
+            raise LookupError(f"{type(self).__name__} is read by threshold at {reading}, which calibration has not seen")
+        return self.calibration.thresholds[reading]
+
+    @torch.no_grad()
+    def follow(self, values: Float[Tensor, " nnz"], latents: Int[Tensor, " nnz"]) -> None:
+        """Moves the threshold that training keeps towards the smallest positive score that a batch chose (dictionary_learning)."""
+        if not self.following or not self.has_ema(self.config):
+            return
+        scores = values if self.unit_rows else values * self.W_dec.norm(dim=1)[latents]
+        if bool((positive := scores[scores > 0]).numel()):
+            least = positive.min()
+            self.ema_threshold.copy_(least if self.ema_threshold < 0 else EMA * self.ema_threshold + (1 - EMA) * least)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch d"], reading: Reading) -> Codes:
@@ -154,9 +208,7 @@ class Variant(nn.Module, ABC):
         if reading.select == "row":
             latents, offsets = ops.choose_per_row(scores, reading.k)
         else:
-            if reading not in self.calibration.thresholds:
-                raise LookupError(f"{type(self).__name__} is read by threshold at {reading}, which calibration has not seen")
-            latents, offsets = ops.choose_above(scores, self.calibration.thresholds[reading])
+            latents, offsets = ops.choose_above(scores, self.threshold(reading))
         values = scores[ops.owners(offsets), latents]
         latents = latents if among is None else among[latents]
         values = values / self.W_dec.norm(dim=1)[latents]
@@ -178,9 +230,10 @@ class Variant(nn.Module, ABC):
     ) -> Step:
         """The Step of the TopK family: (latents, offsets) chosen without a gradient, `omega` the weights of their prefixes."""
         latents, offsets = chosen
-        values = self.activation(ops.preactivations_at(x - self.b_dec, self.W_enc, self.b_enc, latents, offsets))
+        values = self.activations_at(x, latents, offsets)
+        self.follow(values.detach(), latents)
         weights, weight_0 = omega(Codes(values.detach(), latents, offsets))
-        loss, x_hat = ops.prefix_loss(values, latents, offsets, self.W_dec, self.b_dec, x, weights, weight_0)
+        loss, x_hat = prefix_loss(values, latents, offsets, self.W_dec, self.b_dec, x, weights, weight_0)
         fired = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, latents, True)
         return Step(loss, x_hat, fired)
 

@@ -33,9 +33,7 @@ class RandomDecoder(Variant):
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """The step of TopK."""
-        with torch.no_grad():
-            chosen = ops.choose_per_row(self.scores(x), self.config.k)
-        return self.loss_of(x, chosen, lambda codes: ops.last_prefix(codes.offsets))
+        return self.loss_of(x, self.chosen(x, self.config.k), lambda codes: ops.last_prefix(codes.offsets))
 
 
 class PCA(Variant):

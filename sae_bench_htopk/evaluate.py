@@ -134,13 +134,13 @@ def measure(
                 metric.update(batch)
 
 
-def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int) -> dict[str, Any]:
-    """Values, reasons for missing ones, intervals and details of one reading, as they stand in a record."""
+def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int, absent: str = "not asked for at this reading") -> dict[str, Any]:
+    """Values, reasons for missing ones (`absent` where there is no metric), intervals and details of one reading, as they stand in a record."""
     row: dict[str, Any] = {"values": {}, "missing": {}, "intervals": {}, "details": {}}
     for name, kind in asked.items():
         columns = [column.name for column in kind.columns]
         metric = metrics.get(name)
-        result: Mapping[str, float | Missing] = metric.result(None) if metric else {column: Missing("not asked for at this reading") for column in columns}
+        result: Mapping[str, float | Missing] = metric.result(None) if metric else {column: Missing(absent) for column in columns}
         if set(result) != set(columns):
             raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
         for column, value in result.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import matplotlib
 import matplotlib.style
@@ -55,6 +55,7 @@ class Picture:
     better: frontier.Better
     points: tuple[Point, ...]
     scale: Literal["linear", "log", "unexplained"] = "linear"  # unexplained: log of 1 - y, for what ends at 1
+    code: ClassVar[Path] = Path(__file__)  # the module that draws it
 
     def csv(self) -> str:
         """The data, six digits of each number."""
@@ -80,9 +81,13 @@ class Picture:
         drawn = {p.variant for p in self.points}
         return str({name: how for name, how in look(drawn).items() if name in drawn})
 
+    def draw(self) -> Figure:
+        """A panel for each of the picture's, side by side, with the names of the lines at their ends."""
+        return draw(self)
+
     def stamp(self) -> str:
         """The hash of the data, the words, the colours and the code that draws: two drawings of one stamp show the same."""
-        drawn = [self.csv(), self.alt, self.scale, self.colours(), plugins.code_of(Path(__file__))]
+        drawn = [self.csv(), self.alt, self.scale, self.colours(), *(plugins.code_of(path) for path in sorted({self.code, Path(__file__)}))]
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
 
@@ -167,7 +172,7 @@ def svg(picture: Picture) -> str:
     """The figure, text as text, with its stamp in a comment; the same on every run of one matplotlib."""
     settings: dict[str, Any] = {"svg.hashsalt": "sae_bench_htopk", "svg.fonttype": "none", "font.size": 11}
     with matplotlib.style.context(["default", settings]):
-        draw(picture).savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        picture.draw().savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return file.getvalue().replace("<svg ", f"<!-- stamp {picture.stamp()} -->\n<svg ", 1)
 
 
@@ -210,11 +215,16 @@ def draw_panel(axis: Axes, picture: Picture, points: Sequence[Point]) -> None:
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel(f"{picture.x} (log scale)", color=GREY)
+    finish(axis)
+    name_lines(axis, ends)
+
+
+def finish(axis: Axes) -> None:
+    """Grey frame and grid, which a white and a near-black page show alike."""
     axis.tick_params(colors=GREY)
     axis.grid(color=GREY, alpha=0.2, linewidth=0.6)
     for side, spine in axis.spines.items():
         spine.set(color=GREY, visible=side in ("left", "bottom"))
-    name_lines(axis, ends)
 
 
 def limits(picture: Picture) -> tuple[float, float]:

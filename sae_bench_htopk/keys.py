@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
 from sae_bench_htopk.controls import CONTROLS, dictionary_size
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.suite import Suite
-from sae_bench_htopk.trainer import RECIPE_VERSION
+from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
-MEASURING = ("labels", "probing", "similarity")  # modules of the core that metrics measure with
+MEASURING = ("labels", "probing", "similarity", "power_law")  # modules of the core that measure
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Training:
     latents: int
     seed: int
     control: bool
+    recipe: Recipe
+    rate: float | None = None  # its own, where it has another than the suite's others
     cells: list[Cell] = field(default_factory=list)
 
     def kind(self) -> type[Variant]:
@@ -61,8 +63,10 @@ class Training:
 
     def label(self) -> str:
         """For people: variant, settings, size and seed."""
-        settings = f"k {self.kind().budget(self.config)}"
-        return f"{self.variant} ({settings}; {self.latents:,} latents; seed {self.seed})"
+        budget = self.kind().budget(self.config)
+        settings = ", ".join(f"{key} {value}" for key, value in asdict(self.config).items()) if budget is None else f"k {budget}"
+        rate = "" if self.rate is None else f"; rate {self.rate:g}"
+        return f"{self.variant} ({settings}; {self.latents:,} latents{rate}; seed {self.seed})"
 
 
 def digest(thing: Any) -> str:
@@ -84,10 +88,10 @@ def code_of_variant(name: str, control: bool) -> str:
     return plugins.code_of(Path(__file__).with_name("controls.py") if control else plugins.source_file("variants", name))
 
 
-def train_key(suite: Suite, facts: Facts, name: str, config: Any, latents: int, seed: int, control: bool) -> str:
+def train_key(suite: Suite, facts: Facts, recipe: Recipe, name: str, config: Any, latents: int, seed: int, control: bool) -> str:
     """Names weights: settings, the variant's code, the recipe, the model and its hook point, the training text, the seeds."""
     model = {"files": facts.model, "hook": asdict(suite.model.hook), "dtype": suite.model.dtype, "context": suite.model.context}
-    settings = {"variant": name, "config": asdict(config), "latents": latents, "seed": seed, "train": asdict(suite.train)}
+    settings = {"variant": name, "config": asdict(config), "latents": latents, "seed": seed, "train": asdict(recipe)}
     return digest([settings, code_of_variant(name, control), RECIPE_VERSION, model, facts.text["train"]])
 
 
@@ -107,18 +111,18 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         kind = plugins.variant(sae.variant)
         base, settings = kind.trained_as(sae.config) or (sae.variant, None)
         config = sae.config if settings is None else plugins.variant(base).Config(**settings)
-        key = train_key(suite, facts, base, config, sae.latents, sae.seed, control=False)
-        training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, control=False))
-        native = kind.native(sae.config)
-        training.cells.append(cell(suite, facts, sae.variant, sae.config, native, sae.readings(), sae.seed))
-    budgets = Counter(plugins.variant(sae.variant).budget(sae.config) for sae in suite.saes)
-    budget = max(budgets, key=lambda k: (budgets[k], k))  # the most common one, so that most comparisons have a control beside them
+        recipe = replace(suite.train, rate=suite.train.rate if sae.rate is None else sae.rate)
+        key = train_key(suite, facts, recipe, base, config, sae.latents, sae.seed, control=False)
+        training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, False, recipe, sae.rate))
+        training.cells.append(cell(suite, facts, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed))
+    budgets = Counter(k for sae in suite.saes if (k := plugins.variant(sae.variant).budget(sae.config)))
+    budget = max(budgets, key=lambda k: (budgets[k], k), default=suite.read.k[-1])  # the most common one, so that most comparisons have a control beside them
     for name in suite.controls:
         kind = CONTROLS[name]
         config, seed = kind.Config(k=budget), suite.seeds[0]
         latents = dictionary_size(name, suite.model.shape.d, suite.train.latents)
-        key = train_key(suite, facts, name, config, latents, seed, control=True)
-        training = found.setdefault(key, Training(key, name, config, latents, seed, control=True))
+        key = train_key(suite, facts, suite.train, name, config, latents, seed, control=True)
+        training = found.setdefault(key, Training(key, name, config, latents, seed, True, suite.train))
         # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
         readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
         training.cells.append(cell(suite, facts, name, config, "row", readings, seed))

@@ -1,15 +1,14 @@
-"""The maths that variants share: choosing latents, decoding codes, and the one loss of the TopK family, in plain torch.
+"""The maths that variants share: choosing latents, decoding codes, and products at chosen latents only, in plain torch.
 
 Codes are ragged rows: values [nnz], latents [nnz] and offsets [ends], ends = batch + 1; row b owns the entries offsets[b]:offsets[b+1].
 Nothing here is ever [batch, k, d], and no gradient is ever [batch, latents].
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # The gradient of embedding_bag's weights is this very product. Private, so it may go: then gathered_dots takes over.
 bag_dots = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
@@ -88,10 +87,18 @@ def decode(
 def dots(
     rows: Float[Tensor, "batch d"], table: Float[Tensor, "latents d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]
 ) -> Float[Tensor, " nnz"]:
-    """rows[owner of i] . table[latents_i]: by torch's own kernel on a CPU, which gathers nothing, else by `gathered_dots`."""
-    if bag_dots is not None and rows.device.type == "cpu" and len(latents):
-        return bag_dots(rows.contiguous(), table.contiguous(), latents, offsets[:-1], owners(offsets), 0, -1)  # type: ignore[no-any-return]
-    return gathered_dots(rows, table, latents, offsets)
+    """rows[owner of i] . table[latents_i]: by torch's own kernel on a CPU, which gathers nothing, else by `gathered_dots`.
+
+    Where codes are many they are taken latent by latent, so that each row of the large table comes into cache once.
+    """
+    if bag_dots is None or rows.device.type != "cpu" or not len(latents):
+        return gathered_dots(rows, table, latents, offsets)
+    rows, table, owner = rows.contiguous(), table.contiguous(), owners(offsets)
+    if len(latents) < len(table):
+        return bag_dots(rows, table, latents, offsets[:-1], owner, 0, -1)  # type: ignore[no-any-return]
+    order = latents.int().argsort(stable=True)
+    products = bag_dots(table, rows, owner[order], offsets[:-1], latents[order], 0, -1)
+    return torch.empty_like(products).index_copy_(0, order, products)
 
 
 def gathered_dots(
@@ -110,143 +117,43 @@ def scatter(
     weights: Float[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"], rows: Float[Tensor, "batch d"], size: int
 ) -> Float[Tensor, "size d"]:
     """For each latent the sum of weights_i * rows[owner of i] over its codes: `decode` with the roles of rows and latents exchanged."""
-    order = latents.argsort(stable=True)
+    order = latents.int().argsort(stable=True)  # int32 sorts in two thirds of the time
     ends = F.pad(torch.bincount(latents, minlength=size).cumsum(0), (1, 0))
     return decode(weights[order], owners(offsets)[order], ends, rows)
 
 
-class Dots(torch.autograd.Function):
-    """`dots` with the sparse gradients of both sides."""
+class Preactivations(torch.autograd.Function):
+    """`preactivations_at` with sparse gradients: of the encoder by one sparse product, of both biases from sums over the batch."""
 
     @staticmethod
-    def forward(ctx, rows, table, latents, offsets):  # type: ignore[no-untyped-def]
-        """The products at the chosen latents."""
-        ctx.save_for_backward(rows, table, latents, offsets)
-        return dots(rows, table, latents, offsets)
+    def forward(ctx, x, b_dec, W_enc, b_enc, latents, offsets):  # type: ignore[no-untyped-def]
+        """The pre-activations of the chosen latents."""
+        centred = x - b_dec
+        ctx.save_for_backward(centred, W_enc, latents, offsets)
+        return dots(centred, W_enc, latents, offsets) + b_enc.index_select(0, latents)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        """Gradients of rows and table from the codes alone."""
-        rows, table, latents, offsets = ctx.saved_tensors
-        d_rows = decode(gradient, latents, offsets, table) if ctx.needs_input_grad[0] else None
-        d_table = scatter(gradient, latents, offsets, rows, len(table)) if ctx.needs_input_grad[1] else None
-        return d_rows, d_table, None, None
+        """b_dec enters every pre-activation by way of the encoder's rows, so its gradient is the encoder's bias' times these."""
+        centred, W_enc, latents, offsets = ctx.saved_tensors
+        d_b_enc = torch.zeros_like(W_enc[:, 0]).index_add_(0, latents, gradient)
+        return None, -(d_b_enc @ W_enc), scatter(gradient, latents, offsets, centred, len(W_enc)), d_b_enc, None, None
 
 
 def preactivations_at(
-    centred: Float[Tensor, "batch d"],
+    x: Float[Tensor, "batch d"],
+    b_dec: Float[Tensor, " d"],
     W_enc: Float[Tensor, "latents d"],
     b_enc: Float[Tensor, " latents"],
     latents: Int[Tensor, " nnz"],
     offsets: Int[Tensor, " ends"],
 ) -> Float[Tensor, " nnz"]:
-    """W_enc[latent] . (x - b_dec) + b_enc[latent] at the chosen latents only, differentiable without a [batch, latents] gradient."""
-    return Dots.apply(centred, W_enc, latents, offsets) + F.embedding(latents, b_enc[:, None])[:, 0]  # type: ignore[no-any-return, no-untyped-call]
-
-
-class PrefixLoss(torch.autograd.Function):
-    """The loss of `prefix_loss`; its gradients are made in the forward pass, since what comes from above is one number."""
-
-    @staticmethod
-    def forward(ctx, values, W_dec, b_dec, x, latents, offsets, omega, omega_0):  # type: ignore[no-untyped-def]
-        """Two sweeps over the weighted prefixes: residuals down, their weighted suffix sums G up."""
-        batch, owner = len(x), owners(offsets)
-        places = by_level(level_of(omega, offsets))
-        pieces = [(place, latents[place], owner[place]) for place in places]
-        ends = [F.pad(torch.bincount(rows, minlength=batch).cumsum(0), (1, 0)) for _, _, rows in pieces]
-        weights = [torch.zeros_like(omega_0).index_add_(0, rows, omega[place]) for place, _, rows in pieces]
-        residual = x - b_dec
-        loss = residual.square().sum(1) @ omega_0
-        for (place, chosen, _), end, weight in zip(pieces, ends, weights, strict=True):
-            residual -= decode(values[place], chosen, end, W_dec)
-            loss = loss + residual.square().sum(1) @ weight
-        x_hat, G = x - residual, torch.zeros_like(x)
-        d_values, d_W = torch.zeros_like(values), torch.zeros_like(W_dec)
-        for (place, chosen, rows), end, weight in zip(reversed(pieces), reversed(ends), reversed(weights), strict=True):
-            G.addcmul_(residual, weight[:, None])
-            d_values[place] = dots(G, W_dec, chosen, end) * (-2 / batch)
-            add_rows(d_W, values[place] * (-2 / batch), chosen, rows, end, G)
-            residual += decode(values[place], chosen, end, W_dec)
-        d_b = (G + residual * omega_0[:, None]).sum(0) * (-2 / batch)
-        ctx.save_for_backward(d_values, d_W, d_b)
-        ctx.mark_non_differentiable(x_hat)
-        return loss / batch, x_hat
-
-    @staticmethod
-    def backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
-        """Scales what the forward pass made."""
-        d_values, d_W, d_b = ctx.saved_tensors
-        return gradient * d_values, gradient * d_W, gradient * d_b, None, None, None, None, None
-
-
-def level_of(omega: Float[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> Int[Tensor, " nnz"]:
-    """Which weighted prefix of its row first holds each code: the number of weighted codes before it."""
-    weighted = (omega != 0).long()
-    before = weighted.cumsum(0) - weighted
-    first = F.pad(before, (0, 1))[offsets[:-1].clamp(max=max(len(omega) - 1, 0))] if len(omega) else offsets[:-1]
-    return before - first.repeat_interleave(offsets.diff())
-
-
-def by_level(level: Int[Tensor, " nnz"]) -> Sequence[Int[Tensor, " codes"]]:
-    """The places of the codes of each level, in their order."""
-    return level.argsort(stable=True).split(torch.bincount(level).tolist()) if len(level) else ()
-
-
-def add_rows(
-    total: Float[Tensor, "latents d"],
-    weights: Float[Tensor, " codes"],
-    latents: Int[Tensor, " codes"],
-    rows: Int[Tensor, " codes"],
-    ends: Int[Tensor, " ends"],
-    G: Float[Tensor, "batch d"],
-) -> None:
-    """Adds weights_i * G[rows_i] to row latents_i of `total`, in place: by one sparse product if codes are many, else one by one."""
-    if len(latents) >= len(total):
-        total += scatter(weights, latents, ends, G, len(total))
-    else:
-        total.index_add_(0, latents, G.index_select(0, rows) * weights[:, None])
+    """W_enc[latent] . (x - b_dec) + b_enc[latent] at the chosen latents only, without a [batch, latents] gradient; x gets none."""
+    return Preactivations.apply(x, b_dec, W_enc, b_enc, latents, offsets)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def pick(chosen: Bool[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> tuple[Tensor, Tensor, Tensor]:
     """The chosen codes as ragged rows of their own: (their places, their latents, their offsets)."""
     place = chosen.nonzero()[:, 0]
     return place, latents[place], F.pad(chosen.long().cumsum(0), (1, 0))[offsets]
-
-
-def prefix_loss(
-    values: Float[Tensor, " nnz"],
-    latents: Int[Tensor, " nnz"],
-    offsets: Int[Tensor, " ends"],
-    W_dec: Float[Tensor, "latents d"],
-    b_dec: Float[Tensor, " d"],
-    x: Float[Tensor, "batch d"],
-    omega: Float[Tensor, " nnz"],
-    omega_0: Float[Tensor, " batch"],
-) -> tuple[Float[Tensor, ""], Float[Tensor, "batch d"]]:
-    """Mean over the batch of sum_j omega_j ||r_j||^2, r_j = x - b_dec - the first j codes of the row; and the last x_hat.
-
-    `omega` weighs the prefix that ends with each code, `omega_0` the empty prefix of each row. Every loss of the TopK family
-    is a choice of omega. Time and memory are O(d) per code and O(d) per row. x_hat carries no gradient.
-    """
-    return PrefixLoss.apply(values, W_dec, b_dec, x, latents, offsets, omega, omega_0)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def prefix_loss_reference(
-    values: Float[Tensor, " nnz"],
-    latents: Int[Tensor, " nnz"],
-    offsets: Int[Tensor, " ends"],
-    W_dec: Float[Tensor, "latents d"],
-    b_dec: Float[Tensor, " d"],
-    x: Float[Tensor, "batch d"],
-    omega: Float[Tensor, " nnz"],
-    omega_0: Float[Tensor, " batch"],
-) -> Float[Tensor, ""]:
-    """The same loss as it stands in the papers, one row and one prefix at a time under plain autograd: the oracle of tests."""
-    total = x.new_zeros(())
-    for row in range(len(x)):
-        residual = x[row] - b_dec
-        total = total + omega_0[row] * residual.square().sum()
-        for code in range(int(offsets[row]), int(offsets[row + 1])):
-            residual = residual - values[code] * W_dec[latents[code]]
-            total = total + omega[code] * residual.square().sum()
-    return total / len(x)

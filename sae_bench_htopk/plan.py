@@ -93,9 +93,9 @@ def changed_variants(root: Path) -> dict[str, str]:
 
 
 def step_flops(suite: Suite, training: Training) -> float:
-    """Floating-point operations of one training token: a dense encoder, and sparse work on k codes forward and back."""
+    """Floating-point operations of one training token: a dense encoder, and sparse work on k codes forward and back, or a dense step."""
     d, budget = suite.model.shape.d, training.kind().budget(training.config)
-    return 2.0 * d * training.latents + 14.0 * d * budget
+    return 12.0 * d * training.latents if budget is None else 2.0 * d * training.latents + 14.0 * d * budget
 
 
 def model_flops(suite: Suite) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
+from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
@@ -91,7 +92,7 @@ class Runner:
         windows = self.corpus.windows("train", self.ids, suite.model.context)
         note(f"seed {seed}: measuring scale and mean of the first activations")
         stream = Stream(self.model, windows, suite.model.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
-        learners = {training.key: Learner(self.build(training.kind(), training), recipe, stream.units.statistics) for training in trainings}
+        learners = {training.key: Learner(self.build(training.kind(), training), training.recipe, stream.units.statistics) for training in trainings}
         active = [learner for learner in learners.values() if learner.variant.trained]
         with Progress(f"seed {seed}: training {len(active)} SAEs", recipe.steps() * recipe.batch) as progress:
             for tokens in train(active, stream.batches(recipe.batch)):
@@ -101,7 +102,7 @@ class Runner:
         for training in trainings:
             learner = learners[training.key]
             story = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts}
-            story["provenance"] = provenance(self.device) | {"variant_code": training.code()}
+            story["provenance"] = provenance(self.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
             weights.save(plan.weights_path(self.root, suite.name, training.key), learner.variant, stream.units, story)
 
     def build(self, kind: type[Variant], training: Training, config: Any = None) -> Variant:
@@ -136,7 +137,7 @@ class Runner:
             for number, read in enumerate(reads, 1):
                 calibrate(read.job.variant, read.readings, x, read.cell.native, type(read.job.variant).budget(read.cell.config), read.training.seed)
                 progress.reach(number * len(x))
-        jobs = [read.job for read in reads]
+        jobs = [Job(read.job.variant, {r: metrics for r, metrics in read.job.readings.items() if known(read.job.variant, r)}) for read in reads]
         held = empty(self.model, jobs, len(texts))
         total, done = sum(len(window.ids) for window in held_out), 0
         with Progress(f"seed {seed}: measuring {len(held)} readings", total) as progress:
@@ -149,12 +150,20 @@ class Runner:
         for index, read in enumerate(reads):
             for reading in read.readings:
                 row = {"variant": read.cell.variant, "config": asdict(read.cell.config), "native": reading.select == read.cell.native}
-                row["budget"] = type(read.job.variant).budget(read.cell.config)
+                row["budget"] = read.job.variant.calibration.budget
+                row["budget_measured"] = type(read.job.variant).budget(read.cell.config) is None
                 row |= {"read_key": read.cell.keys[reading], "reading": asdict(reading)}
-                rows.setdefault(read.training.key, []).append(row | summary(held[index, reading], metric_classes(suite), len(texts)))
+                measured = held.get((index, reading))
+                absent = () if measured is not None else ("training kept no running threshold",)
+                rows.setdefault(read.training.key, []).append(row | summary(measured or {}, metric_classes(suite), len(texts), *absent))
         spent = (time.monotonic() - clock) / max(1, len(items))
+        fits = {}
+        for read in reads:
+            if not read.training.control and read.training.key not in fits:  # where several read the weights, as the first one does
+                fits[read.training.key] = laws(read.job.variant.W_dec, read.job.variant.calibration.use, len(x))
         for item in items:
             record = self.record(item, stories[item.training.key], rows[item.training.key], spent, total, len(texts))
+            record["power_law"] = fits.get(item.training.key, {})
             records.write(plan.record_folder(self.root, suite.name), record)
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
@@ -195,8 +204,8 @@ class Runner:
                 "path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model.fingerprint,
                 "hook": asdict(suite.model.hook),
             },
-            "settings": asdict(suite.train) | {
-                "rate": suite.train.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
+            "settings": asdict(training.recipe) | {
+                "rate": training.recipe.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
             },
             "provenance": story["provenance"],  # of the weights
             "measured": provenance(self.device),  # of the newest rows
@@ -218,6 +227,11 @@ class Runner:
             if record.get("page") != named:
                 records.write(folder, record | {"page": named})
         return leaderboard.build(self.root / "leaderboard", self.suite.name)
+
+
+def known(variant: Variant, reading: Reading) -> bool:
+    """Whether an SAE can be read so: by a running threshold only if training kept one."""
+    return reading.select != "ema" or bool(variant.ema_threshold >= 0)
 
 
 def move(path: Path, folder: Path) -> None:

@@ -47,12 +47,18 @@ class Sae:
     variant: str
     owner: str  # the variant that it was trained as: another one where its weights are borrowed
     config: Mapping[str, Any]
-    budget: int  # the k that it was trained at
+    rate: float | None  # the learning rate that it was trained with
+    budget: int  # the k that it was trained at, or the L0 that training came to
+    measured: bool  # whether its budget is such an L0, a mean over seeds
     latents: int
     control: bool
     native: Selector
     rows: Mapping[int, Mapping[Reading, Row]]  # seed -> reading -> row
     records: tuple[Record, ...]
+
+    def trained_at(self, k: int) -> bool:
+        """Whether k is its own budget; an L0 that training came to is nobody's k."""
+        return self.budget == k and not self.measured
 
     def reading(self, k: int, latents: int | None = None, select: Selector | None = None, rank: Rank = "importance") -> Reading:
         """The reading at k by its native selector, unless another is named."""

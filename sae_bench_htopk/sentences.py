@@ -51,7 +51,7 @@ def one_for_all(board: Board) -> str:
     for sae in board.saes:
         gaps = {}
         for k in (k for k in board.ks if k <= sae.budget):
-            own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.budget == k and other is not sae])
+            own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.trained_at(k) and other is not sae])
             if isinstance(own, Number) and best:
                 gaps[k] = (own.mean - best.number.mean, best.sae.variant)
         if sum(k < sae.budget for k in gaps) >= SEVERAL:
@@ -71,7 +71,7 @@ def away(board: Board) -> str:
     costs = []
     for sae in board.saes:
         for k in (k for k in board.ks if k != sae.budget):
-            rivals = [other for other in board.of(sae.variant) if other.budget == k]
+            rivals = [other for other in board.of(sae.variant) if other.trained_at(k)]
             own, best = sae.at(EV, k), board.best(EV, k, rivals)
             if isinstance(own, Number) and best:
                 costs.append((best.number.mean - own.mean, sae, k, own.mean, best))

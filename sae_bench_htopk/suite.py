@@ -14,14 +14,30 @@ from pathlib import Path
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.strict_yaml import SuiteError, Value, read
-from sae_bench_htopk.suite_fields import SCHEMA, CalibrationText, Count, HeldOut, MetricUse, Model, Only, Read, Sae, Shape, Suite, Text, Title, VariantName
+from sae_bench_htopk.suite_fields import (
+    SCHEMA,
+    CalibrationText,
+    Count,
+    HeldOut,
+    MetricUse,
+    Model,
+    Only,
+    Rate,
+    Read,
+    Sae,
+    Shape,
+    Suite,
+    Text,
+    Title,
+    VariantName,
+)
 from sae_bench_htopk.typed import build, record, required
 
 __all__ = ["CalibrationText", "HeldOut", "MetricUse", "Model", "Only", "Read", "Sae", "Shape", "Suite", "SuiteError", "Text", "load", "suite_names", "title_of"]
 
-ENTRY = ("variant", "latents", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
-MAY_BE_ZERO = {"warm_up", "decay", "auxk", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
-SHARES = {"warm_up", "decay", "betas"}  # of the recipe's numbers; none may exceed 1
+ENTRY = ("variant", "latents", "rate", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
+MAY_BE_ZERO = {"warm_up", "decay", "auxk", "ema_from", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
+SHARES = {"warm_up", "decay", "ema_from", "betas"}  # of the recipe's numbers; none may exceed 1
 
 
 def folder() -> Path:
@@ -73,6 +89,8 @@ def check_sizes(suite: Suite, root: Value) -> None:
     """Refuses numbers of the recipe that no training has, and texts too short to give one batch or one window."""
     for key, item in root.at("train").data.items():
         for number in item.data if isinstance(item.data, list) else [item]:
+            if isinstance(number.data, bool):
+                continue
             if number.data is not None and (number.data < 0 or (number.data == 0 and key not in MAY_BE_ZERO)):
                 raise number.wanted("a number of at least 0" if key in MAY_BE_ZERO else "a number above 0")
             if key in SHARES and number.data > 1:
@@ -93,10 +111,23 @@ def saes_of(entries: tuple[Value, ...], suite: Suite, suite_read: Value) -> tupl
             within(entry.data["read"], max(sae.latents for _, sae in points), "this entry's dictionary")
         for point, sae in points:
             for other, before in found:
-                if (sae.variant, sae.config, sae.latents) == (before.variant, before.config, before.latents):
+                if (sae.variant, sae.config, sae.latents, sae.rate) == (before.variant, before.config, before.latents, before.rate):
                     raise entry.error(f"{point.written} is the same SAE as {other.path} in line {other.line}, wanted every SAE once")
             found.append((point, sae))
+    found = [(point, replace(sae, rate=rate_of(point, sae, [other for _, other in found]))) for point, sae in found]
     return tuple(replace(sae, seed=seed) for _, sae in found for seed in suite.seeds)
+
+
+def rate_of(entry: Value, sae: Sae, others: list[Sae]) -> float | None:
+    """Its own rate; of one that reads another's weights and names none, the other's. Raises SuiteError if the other is trained at several."""
+    base, settings = plugins.variant(sae.variant).trained_as(sae.config) or (sae.variant, None)
+    if sae.rate is not None or settings is None:
+        return sae.rate
+    config = plugins.variant(base).Config(**settings)
+    rates = {other.rate for other in others if (other.variant, other.config, other.latents) == (base, config, sae.latents)}
+    if len(rates) > 1:
+        raise entry.error(f"{entry.written} reads the weights of {base}, which is trained at several rates here; wanted one of them as its rate")
+    return rates.pop() if rates else None
 
 
 def sweep(entry: Value) -> Iterator[Value]:
@@ -121,14 +152,16 @@ def sae_of(entry: Value, suite: Suite, suite_read: Value) -> Sae:
     config = record(variant.Config, entry, beside=ENTRY)
     latents = required(entry, "latents", Count) if "latents" in entry.data else suite.train.latents
     budget = variant.budget(config)
-    if not 1 <= budget <= latents:
+    if budget is not None and not 1 <= budget <= latents:
         wanted = f"at most {latents}, since a budget cannot be larger than the dictionary" if budget > latents else "a budget of at least 1"
         raise entry.at("k").wanted(wanted)
     own = entry.data.get("read", replace(entry, data={}))
     if not isinstance(own.data, dict):
         raise own.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}")
-    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})))
-    if not sae.readings():
+    rate = required(entry, "rate", Rate) if "rate" in entry.data else None
+    rate = None if rate == suite.train.rate else rate
+    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})), rate)
+    if not sae.asked():
         raise entry.error(f"no reading of a dictionary of {latents} is left: k {list(sae.read.k)} at latents {list(sae.read.latents)}")
     return sae
 

@@ -22,6 +22,7 @@ SOURCES: dict[str, type[Source]] = {"installed": Installed, "files": Files, "hub
 DISTINCT = Rule(lambda items: len(set(items)) == len(items), "every value once")
 GIVEN = Rule(lambda items: items is not None, "a list, or no such key for no limit")
 Count: TypeAlias = Annotated[int, Rule(lambda count: count >= 1, "a whole number of at least 1")]
+Rate: TypeAlias = Annotated[float, Rule(lambda rate: rate > 0, "a number above 0")]
 Seed: TypeAlias = Annotated[int, Rule(lambda seed: seed >= 0, "a whole number of at least 0")]
 Dictionary: TypeAlias = Annotated[Count | None, Word("all", None)]
 Title: TypeAlias = Annotated[str, Rule(lambda title: "\n" not in title, "one line of text")]
@@ -94,7 +95,7 @@ class Read:
 
     k: Annotated[tuple[Count, ...], DISTINCT]
     latents: Annotated[tuple[Dictionary, ...], DISTINCT] = (None,)
-    select: Annotated[tuple[Selector, ...], DISTINCT] = ("row", "threshold")
+    select: Annotated[tuple[Literal["row", "threshold"], ...], DISTINCT] = ("row", "threshold")
     cut: Annotated[tuple[Cut, ...], DISTINCT] = ("before",)
     rank: Annotated[tuple[Rank, ...], DISTINCT] = ("importance",)
 
@@ -108,8 +109,15 @@ class Sae:
     latents: int
     seed: int
     read: Read
+    rate: float | None = None  # its own learning rate; None: the recipe's
 
     def readings(self) -> tuple[Reading, ...]:
+        """What is asked for, and of a variant that keeps a running threshold one reading by it, at its own k on its whole dictionary."""
+        kind = plugins.variant(self.variant)
+        own = kind.budget(self.config) if kind.has_ema(self.config) and "threshold" in self.read.select else None
+        return self.asked() + (() if own is None else (Reading(own, select="ema"),))
+
+    def asked(self) -> tuple[Reading, ...]:
         """The product of `read` less what makes no sense: more latents than there are, k beyond the usable ones, repetitions."""
         found = []
         for k, latents, select, cut, rank in product(self.read.k, self.read.latents, self.read.select, self.read.cut, self.read.rank):
@@ -126,7 +134,7 @@ class Only:
 
     k: Annotated[tuple[Count, ...] | None, GIVEN] = None
     latents: Annotated[tuple[Dictionary, ...] | None, GIVEN] = None
-    select: Annotated[tuple[Literal["native", "row", "threshold"], ...] | None, GIVEN] = None
+    select: Annotated[tuple[Literal["native", "row", "threshold", "ema"], ...] | None, GIVEN] = None
     cut: Annotated[tuple[Cut, ...] | None, GIVEN] = None
     rank: Annotated[tuple[Rank, ...] | None, GIVEN] = None
     seeds: Annotated[tuple[Seed, ...] | None, GIVEN] = None

@@ -5,13 +5,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from sae_bench_htopk import frontier, plugins
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.contract import Missing, Selector
 from sae_bench_htopk.markdown import Table, fold, rounded
 from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
 
@@ -27,7 +27,7 @@ def headline(board: Board, column: str) -> str:
     for variant in sorted(board.variants, key=lambda variant: order[variant]):
         numbers = {k: best.number for k, best in board.envelope(variant, column)}
         cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in board.ks]
-        trained = ", ".join(str(sae.budget) for sae in board.of(variant))
+        trained = ", ".join(f"L0 {sae.budget}" if sae.measured else str(sae.budget) for sae in board.of(variant))
         bold = [place + 2 for place, k in enumerate(board.ks) if winners.get(k) == variant]
         table.add(variant, trained, *cells, heights[variant], bold=bold)
     for sae in board.controls:
@@ -67,15 +67,15 @@ def trained_and_read(board: Board) -> str:
     """Every SAE at every budget by its native selector; bold where it is read at the budget that it was trained at."""
     table = Table("SAE", *(f"read at {k}" for k in board.ks))
     for sae in board.saes:
-        table.add(board.label(sae), *(sae.shown(EV, k) for k in board.ks), bold=[place + 1 for place, k in enumerate(board.ks) if k == sae.budget])
+        table.add(board.label(sae), *(sae.shown(EV, k) for k in board.ks), bold=[place + 1 for place, k in enumerate(board.ks) if sae.trained_at(k)])
     return table.markdown()
 
 
 def selectors(board: Board) -> str:
-    """Every SAE by both selectors at equal measured L0."""
+    """Every SAE by every selector at equal measured L0."""
     table = Table("SAE", "selector", *(f"k = {k}" for k in board.ks))
     for sae in board.saes:
-        for select in ("row", "threshold"):
+        for select in get_args(Selector):
             if sae.ks(select=select):
                 table.add(board.label(sae), select + (" (native)" if select == sae.native else ""), *(sae.shown(EV, k, select=select) for k in board.ks))
     return table.markdown()
@@ -112,7 +112,7 @@ def metric_tables(board: Board) -> list[str]:
         for sae in [*board.saes, *board.controls]:
             if k := board.own_k(sae):
                 table.add(board.label(sae), str(k), *(unmarked(sae.read(column, k)) for column in (L0, *columns)))
-        folds.append(fold(f"{metric}: every column, each SAE read at the k that it was trained at", table.markdown()))
+        folds.append(fold(f"{metric}: every column, each SAE read at the k nearest to its own", table.markdown()))
     return folds
 
 
@@ -172,7 +172,7 @@ def controls(board: Board) -> str:
 
 def training(board: Board) -> str:
     """What each SAE was trained on and what it cost, means over seeds."""
-    table = Table("SAE", "seeds", "tokens", "loss at the end", "dead latents at the end", "seconds", "FLOPs", "settings")
+    table = Table("SAE", "seeds", "tokens", "loss at the end", "dead latents at the end", "seconds", "FLOPs", "rate", "settings")
     borrowers = {sae for sae, _ in board.borrowed}
     for sae in [sae for sae in board.everything if sae not in borrowers]:
         ends = [record["curve"][-1] for record in sae.records if record["curve"]]
@@ -182,10 +182,11 @@ def training(board: Board) -> str:
         whole = [None if number is None else f"{number:,.0f}" for number in (mean["train_tokens"] if ends else None, dead)]
         flops = None if mean["flops"] is None else f"{mean['flops']:.2g}"
         seeds = ", ".join(map(str, sae.rows))
-        table.add(board.label(sae), seeds, whole[0], loss, whole[1], mean["train_seconds"], flops, settings_of(sae.config))
+        rate = f"{sae.rate:.3g}" if ends and sae.rate else None
+        table.add(board.label(sae), seeds, whole[0], loss, whole[1], mean["train_seconds"], flops, rate, settings_of(sae.config))
     return table.markdown()
 
 
 def settings_of(config: Mapping[str, Any]) -> str:
-    """k=32, stride=1."""
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(config.items()))
+    """k=32, weights="uniform"; what is not set is left out."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(config.items()) if value is not None)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from sae_bench_htopk import ops
 from sae_bench_htopk.contract import Statistics, Step, Variant
+from sae_bench_htopk.prefix_loss import prefix_loss
 from sae_bench_htopk.text import TextError
 
-RECIPE_VERSION = 2  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
+CHUNK = 512  # rows of a large matrix that are worked on at a time, so that they stay in cache
+RECIPE_VERSION = 3  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class Recipe:
     decay: float = 0.2  # share of the steps at the end, linear to 0 (SAEBench's protocol, arXiv:2503.09532)
     clip: float = 1.0  # norm of the whole gradient (dictionary_learning)
     betas: tuple[float, float] = (0.9, 0.999)  # Adam (dictionary_learning)
+    unit_rows: bool = True  # decoder rows of norm 1, nothing of the gradient along them (Gao et al.); False leaves them free
     auxk: float = 1 / 32  # weight of the loss on dead latents (Gao et al., arXiv:2406.04093); 0 leaves it out
     auxk_latents: int | None = None  # dead latents used per vector; None: d / 2 (dictionary_learning)
     dead_after: int = 10_000_000  # tokens without firing (Gao et al.)
+    ema_from: float = 0.5  # share of the steps before running thresholds begin; ours (dictionary_learning: 1,000 steps, too late for small runs)
     block: int = 65_536  # activation vectors that are shuffled together; ours
     stream_seed: int = 0
 
@@ -39,6 +43,8 @@ class Recipe:
             raise ValueError(f"batch: {self.batch}, wanted at most block, {self.block}: batches are cut from blocks")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: {list(self.betas)}, wanted two numbers of at least 0 and below 1")
+        if self.ema_from >= 1:
+            raise ValueError(f"ema_from: {self.ema_from}, wanted below 1: running thresholds must begin before training ends")
         if self.warm_up + self.decay > 1:
             raise ValueError(f"warm_up: {self.warm_up}, wanted at most 1 together with decay, {self.decay}")
 
@@ -64,6 +70,10 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.learning_rate(len(variant.W_enc)), betas=recipe.betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
         self.silent_for = torch.zeros(len(variant.W_enc), dtype=torch.long, device=variant.W_enc.device)  # tokens since a latent fired
+        self.unit = recipe.unit_rows and "W_dec" not in variant.frozen
+        variant.unit_rows = self.unit
+        if self.unit:
+            unit_rows(variant.W_dec)
         self.curve: list[dict[str, float]] = []
         self.tokens, self.seconds = 0, 0.0
 
@@ -76,7 +86,9 @@ class Learner:
 
     def take(self, x: Float[Tensor, "batch d"]) -> Step:
         """One optimizer step on one batch. Raises FloatingPointError if the loss is no number."""
+        self.variant.following = self.tokens >= self.recipe.ema_from * self.recipe.tokens
         step = self.variant.step(x)
+        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
         loss = step.loss / self.total_variance
         dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
         if self.recipe.auxk and self.variant.auxk and len(dead):
@@ -84,16 +96,14 @@ class Learner:
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")
         loss.backward()
-        if "W_dec" not in self.variant.frozen:
+        if self.unit:
             drop_parallel(self.variant.W_dec)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        clip(self.parameters, self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        if "W_dec" not in self.variant.frozen:
-            with torch.no_grad():
-                self.variant.W_dec.div_(self.variant.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-8))
-        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
+        if self.unit:
+            unit_rows(self.variant.W_dec)
         self.tokens += len(x)
         return step
 
@@ -101,7 +111,8 @@ class Learner:
         """Adds a point to the curve: loss and final error over the stream's variance, and the number of dead latents."""
         error = (x - step.x_hat).square().sum(1).mean() / self.total_variance
         dead = int((self.silent_for >= self.recipe.dead_after).sum())
-        self.curve.append({"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead})
+        point = {"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead}
+        self.curve.append({**point, **self.variant.noted()})
 
 
 def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
@@ -110,18 +121,33 @@ def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor
     Gao et al. 2024 (arXiv:2406.04093), appendix A.2. Only the dead latents' columns are ever made.
     """
     left = (x - x_hat).detach()
-    scores = variant.activation(variant.preactivations(x, dead))
-    latents, offsets = ops.choose_per_row(scores.detach(), k)
-    values = scores[ops.owners(offsets), latents]
-    error = (left - ops.decode(values, latents, offsets, variant.W_dec.index_select(0, dead))).square().sum(1).mean()
+    with torch.no_grad():
+        latents, offsets = ops.choose_per_row(variant.activation(variant.preactivations(x, dead)), k)
+    values = variant.activations_at(x, latents := dead[latents], offsets)
+    error, _ = prefix_loss(values, latents, offsets, variant.W_dec, torch.zeros_like(variant.b_dec), left, *ops.last_prefix(offsets))
     return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+
+
+@torch.no_grad()
+def unit_rows(W: Float[Tensor, "latents d"]) -> None:
+    """Divides each row by its norm, in place."""
+    W.div_(W.norm(dim=1, keepdim=True).clamp_min(1e-8))
 
 
 @torch.no_grad()
 def drop_parallel(W: Float[Tensor, "latents d"]) -> None:
     """Takes from the gradient of unit rows the part along each row, which renormalising would undo (Gao et al. 2024)."""
     if W.grad is not None:
-        W.grad.sub_((W.grad * W).sum(1, keepdim=True) * W)
+        for gradient, rows in zip(W.grad.split(CHUNK), W.split(CHUNK), strict=True):
+            gradient.addcmul_(rows, (gradient * rows).sum(1, keepdim=True), value=-1)
+
+
+@torch.no_grad()
+def clip(parameters: Sequence[Tensor], largest: float) -> None:
+    """Scales gradients to a joint norm of `largest` where it is above: torch's clip_grad_norm_, which writes them even to multiply by 1."""
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if norm + 1e-6 > largest:
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
 
 
 def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"]], curve_points: int = 40) -> Iterator[int]:

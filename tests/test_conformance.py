@@ -10,7 +10,7 @@ from sae_bench_htopk import plugins
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Codes, Reading, Variant
 from sae_bench_htopk.trainer import Learner, Recipe, train
-from tests.synthetic import D, batches, raw_rows, units
+from tests.synthetic import D, batches, raw_rows, settings, units
 
 LATENTS, K, STEPS, SIZE = 96, 6, 150, 256
 NAMES = plugins.names("variants")
@@ -22,7 +22,7 @@ READINGS = [ROW, THRESHOLD, *PRUNED, *(Reading(K, 48, rank=rank) for rank in ("f
 def build(name: str, seed: int = 0) -> Variant:
     """A new SAE of that variant, or of the one whose weights it reads."""
     kind = plugins.variant(name)
-    config = kind.Config(k=K)
+    config = settings(kind, K)
     base = kind.trained_as(config)
     if base is not None:
         return plugins.variant(base[0])(plugins.variant(base[0]).Config(**base[1]), D, LATENTS, seed)
@@ -47,10 +47,10 @@ def held_out() -> Tensor:
 def ready(request: pytest.FixtureRequest) -> Variant:
     """Each variant, trained, calibrated, and read under its own class."""
     kind, learner = plugins.variant(request.param), trained(request.param)
-    config = kind.Config(k=K)
+    config = settings(kind, K)
     variant = kind(config, D, LATENTS, 0)
     variant.load_state_dict(learner.variant.state_dict())
-    calibrate(variant, READINGS, raw_rows(4096, seed=5) * units().scale, kind.native(config), K)
+    calibrate(variant, READINGS, raw_rows(4096, seed=5) * units().scale, kind.native(config), kind.budget(config))
     return variant
 
 
@@ -66,15 +66,16 @@ def test_config_is_frozen_and_the_class_has_a_line(name: str) -> None:
     """Settings cannot change after they were hashed, and a page can say what the variant is."""
     kind = plugins.variant(name)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        kind.Config(k=K).k = 3
+        setattr(settings(kind, K), dataclasses.fields(kind.Config)[0].name, 3)
     assert len(plugins.first_line("variants", name)) > 20
 
 
 def test_it_learns(ready: Variant) -> None:
-    """A trained SAE explains more of new rows than an untrained one, and most of them."""
+    """At its own budget a trained SAE explains more of new rows than an untrained one, and most of them."""
     new = type(ready)(ready.config, D, LATENTS, 0)
     new.start(units().statistics)
-    assert explained(ready, held_out(), ROW) > max(0.7, explained(new, held_out(), ROW) + 0.1)
+    own = Reading(ready.calibration.budget)
+    assert explained(ready, held_out(), own) > max(0.7, explained(new, held_out(), own) + 0.1)
 
 
 def test_row_readings_hold_at_most_k(ready: Variant) -> None:

@@ -14,6 +14,7 @@ from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.text import Document
 from sae_bench_htopk.windows import Window, collate, cut
+from tests.synthetic import settings
 
 D, LATENTS, K, CONTEXT, BOS = 24, 64, 5, 16, 2
 TEXTS = ["\n".join(f"def function_{index}_{line}(value):\n    return call_{line}(value, 'text') + {line}  # note" for line in range(6)) for index in range(9)]
@@ -57,7 +58,7 @@ READINGS = [
 def sae(name: str, model: SubjectModel) -> Variant:
     """An SAE of random weights, calibrated for all readings."""
     kind = plugins.variant(name)
-    variant = kind(kind.Config(k=K), D, LATENTS, 3)
+    variant = kind(settings(kind, K), D, LATENTS, 3)
     known = units(model)
     variant.start(known.statistics)
     batch = collate(windows(), CONTEXT, BOS)

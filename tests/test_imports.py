@@ -6,16 +6,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "ops", "frontier"},
+    {"choose", "prefix_loss"},
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights", "records",
         "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain", "provenance",
+        "power_law",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "page", "leaderboard"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard"},
     {"plan", "run"},
     {"__main__"},
 ]  # fmt: skip
-OF_PLUGINS = {"variants": {"contract", "ops"}, "metrics": {"contract", "ops", "labels", "probing", "similarity"}}
+OF_PLUGINS = {"variants": {"contract", "ops", "prefix_loss"}, "metrics": {"contract", "ops", "labels", "probing", "similarity"}}
 
 
 def imported(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sae_bench_htopk import plugins, suite
+from sae_bench_htopk import keys, plugins, suite
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
@@ -172,7 +172,7 @@ BAD = [
     ("layer: 3", "layers: 3", "model.hook.layers", "unknown key (3 given); did you mean layer?"),
     ("held_out:", "heldout:", "text.heldout", "did you mean held_out?"),
     ("{sympy:", "{sympy: '1', column: x}, columns: {sympy:", "text.columns", "unknown key"),
-    ("- {variant: topk, k: 8}", "- {variant: topk, k: 8, stride: 2}", "saes[0].stride", "unknown key (2 given); known: k, latents, read, sweep, variant"),
+    ("- {variant: topk, k: 8}", "- {variant: topk, k: 8, stride: 2}", "saes[0].stride", "unknown key (2 given); known: k, latents, rate, read, sweep, variant"),
     ("sweep: {k:", "sweep: {kk:", "saes[1].sweep.kk[0]", "unknown key (4 given); did you mean k?"),
     ("{latents: [all, 16]}", "{latent: [all, 16]}", "saes[2].read.latent", "did you mean latents?"),
     ("- {variant: topk, k: 8}", "- {variant: topkk, k: 8}", "saes[0].variant", "topkk is not known here; did you mean topk? known: batchtopk, hier"),
@@ -208,6 +208,7 @@ BAD = [
     ("read: {latents: [all, 16]}", "read: 16", "saes[2].read", "16, wanted a mapping with keys of k, latents"),
     ("- {variant: topk, k: 8}", "- topk", "saes[0]", "topk, wanted a mapping with the key variant"),
     # numbers that cannot be
+    ("batch: 100", "batch: 100, ema_from: 1.0", "train.ema_from", "1.0, wanted below 1"),
     ("tokens: 1000", "tokens: 0", "train.tokens", "0, wanted a number above 0"),
     ("tokens: 1000", "tokens: -5", "train.tokens", "-5, wanted a number above 0"),
     ("batch: 100", "batch: 100, rate: -3e-4", "train.rate", "-3e-4, wanted a number above 0"),
@@ -223,6 +224,7 @@ BAD = [
     ("layer: 3", "layer: 6", "model.hook.layer", "6, wanted 0 to 5, since the model's shape has 6 layers"),
     ("layer: 3", "layer: -1", "model.hook.layer", "-1, wanted 0 to 5"),
     ("- {variant: topk, k: 8}", "- {variant: topk, k: 0}", "saes[0].k", "0, wanted a budget of at least 1"),
+    ("- {variant: topk, k: 8}", "- {variant: topk, k: 8, rate: 0}", "saes[0].rate", "0, wanted a number above 0"),
     ("- {variant: topk, k: 8}", "- {variant: topk, k: 65}", "saes[0].k", "65, wanted at most 64, since a budget cannot be larger than the dictionary"),
     ("k: 8, latents: 32", "k: 33, latents: 32", "saes[3].k", "33, wanted at most 32, since a budget"),
     ("sweep: {k: [4, 8]}", "sweep: {k: [4, 65]}", "saes[1].sweep.k[1]", "65, wanted at most 64"),
@@ -293,6 +295,36 @@ def test_a_key_that_is_missing_at_the_top(write: Callable[[str], str]) -> None:
     assert "mine.yaml:1: the key saes is missing, wanted a list" in failure(write(GOOD.replace(entries, "")))
 
 
+def test_rates_of_their_own(write: Callable[[str], str]) -> None:
+    """One SAE at several rates is several; a reader of another's weights has the other's rate, and so reads the same weights."""
+    entries = "- {variant: topk, k: 8, sweep: {rate: [1e-3, 2e-3]}}\n  - {variant: topk, k: 4, rate: 5e-3}\n  - {variant: pruned_vanilla, k: 4}"
+    found = suite.load(write(GOOD.replace("- {variant: topk, k: 8}", entries)))
+    assert [sae.rate for sae in found.saes if sae.variant == "topk" and sae.latents == 64 and sae.seed == 0] == [1e-3, 2e-3, 5e-3]
+    trainings = keys.resolve(found, keys.Facts({part: part for part in ("train", "calibration", "held_out")}, "model"))
+    read = {tuple(cell.variant for cell in training.cells): training for training in trainings if training.seed == 0}
+    shared = read["topk", "pruned_vanilla"]
+    assert shared.recipe.rate == 5e-3 and shared.label() == "topk (k 4; 64 latents; rate 0.005; seed 0)"
+    assert "is the same SAE as" in failure(write(GOOD.replace("- {variant: topk, k: 8}", "- {variant: topk, k: 8, sweep: {rate: [1e-3, 1e-3]}}")))
+    both = "- {variant: topk, k: 8}\n  - {variant: topk, k: 8, rate: 1e-3}"
+    assert "is the same SAE as" in failure(write(GOOD.replace("- {variant: topk, k: 8}", both, 1).replace("batch: 100", "batch: 100, rate: 1e-3")))
+    message = failure(write(GOOD.replace("- {variant: topk, k: 8}", entries.replace("pruned_vanilla, k: 4", "pruned_vanilla, k: 8"), 1)))
+    assert "reads the weights of topk, which is trained at several rates here" in message
+
+
+def test_a_running_threshold_is_read_at_its_own_k(write: Callable[[str], str]) -> None:
+    """Once, on the whole dictionary, where thresholds are read at all; a metric can be limited to it."""
+    found = suite.load(write(GOOD.replace("k: [8], select: [native]", "select: [ema]")))
+    extra = {sae.variant: [reading for reading in sae.readings() if reading.select == "ema"] for sae in found.saes if sae.latents == 64}
+    assert extra == {"topk": [], "batchtopk": [Reading(8, None, "ema")], "matryoshka": [Reading(8, None, "ema")]}
+    rows_only = suite.load(write(GOOD.replace("latents: [null, 32]}", "latents: [null, 32], select: [row]}").replace(", select: [native]", "")))
+    assert not any(reading.select == "ema" for sae in rows_only.saes for reading in sae.readings())
+
+
+def test_free_decoder_rows(write: Callable[[str], str]) -> None:
+    """A setting that is true or false is no number that may not be 0."""
+    assert suite.load(write(GOOD.replace("batch: 100", "batch: 100, unit_rows: false"))).train.unit_rows is False
+
+
 def test_limits_that_no_reading_meets_together(write: Callable[[str], str]) -> None:
     content = GOOD.replace("read: {latents: [all, 16]}", "read: {k: [2], latents: [16]}")  # so 16 latents are never read at k 8
     message = failure(write(content.replace("k: [8], select: [native]", "k: [8], latents: [16]")))
@@ -340,7 +372,9 @@ def test_packaged_suites(name: str) -> None:
     assert found.name == name and found.title == suite.title_of(name)
     for sae in found.saes:
         variant = plugins.variant(sae.variant)
-        native = Reading(variant.budget(sae.config), None, variant.native(sae.config))
+        if (budget := variant.budget(sae.config)) is None:
+            continue
+        native = Reading(budget, None, variant.native(sae.config))
         assert native in sae.readings(), "the headline of an SAE is its own budget, read whole by its own selector"
         if base := variant.trained_as(sae.config):
             config = plugins.variant(base[0]).Config(**base[1])

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,8 +23,11 @@ class BatchTopK(Variant):
         """A batch is no property of a vector, so in use one threshold stands in for the batch's choice."""
         return "threshold"
 
+    @classmethod
+    def has_ema(cls, config: Config) -> bool:
+        """Training keeps the running threshold of dictionary_learning too, to compare with the calibrated one."""
+        return True
+
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """Chooses batch * k latents over the whole batch and weighs each row's whole set."""
-        with torch.no_grad():
-            chosen = ops.choose_per_batch(self.scores(x), self.config.k)
-        return self.loss_of(x, chosen, lambda codes: ops.last_prefix(codes.offsets))
+        return self.loss_of(x, self.chosen(x, self.config.k, "batch"), lambda codes: ops.last_prefix(codes.offsets))

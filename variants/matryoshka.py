@@ -1,5 +1,6 @@
 """Matryoshka SAE (Bussmann et al. 2025, arXiv:2503.17547): nested dictionaries, each of which must reconstruct alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -17,20 +18,31 @@ class Matryoshka(Variant):
 
     @dataclass(frozen=True)
     class Config:
-        """Settings that training sees; `groups` are the sizes of the nested dictionaries as shares of the whole."""
+        """Settings that training sees; `groups` are the sizes of the nested dictionaries as shares of the whole.
+
+        Weights are taken as they stand: dictionary_learning's default is 1 / groups**2 on each, ours 1 / groups.
+        """
 
         k: int
         groups: tuple[float, ...] = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)  # 2048 to 65536 of 65536 (arXiv:2503.17547)
         base: Literal["batchtopk", "topk"] = "batchtopk"
+        weights: tuple[float, ...] | None = None  # of each nested dictionary's error; None: equal, 1 in all
 
         def __post_init__(self) -> None:
             if not self.groups or self.groups[-1] != 1 or self.groups[0] <= 0 or any(a >= b for a, b in pairwise(self.groups)):
                 raise ValueError(f"groups: {list(self.groups)}, wanted rising shares above 0 that end with 1.0")
+            if self.weights is not None and (len(self.weights) != len(self.groups) or min(self.weights) < 0 or not sum(self.weights)):
+                raise ValueError(f"weights: {list(self.weights)}, wanted one of at least 0 for each of the {len(self.groups)} groups, not all 0")
 
     @classmethod
     def native(cls, config: Config) -> Selector:
         """That of its base."""
         return "threshold" if config.base == "batchtopk" else "row"
+
+    @classmethod
+    def has_ema(cls, config: Config) -> bool:
+        """As its base."""
+        return config.base == "batchtopk"
 
     def sizes(self) -> list[int]:
         """The number of latents in each nested dictionary."""
@@ -41,22 +53,28 @@ class Matryoshka(Variant):
         ends = torch.tensor(self.sizes())
         return torch.bucketize(torch.arange(len(self.W_enc)), ends, right=True)
 
+    def by_index(self, x: Float[Tensor, "batch d"]) -> ops.Ragged:
+        """The latents that its base chooses, in each row by index."""
+        latents, offsets = self.chosen(x, self.config.k, "batch" if self.config.base == "batchtopk" else "row")
+        return ops.sort_by_latent(latents, offsets, len(self.W_enc)), offsets
+
+    def noted(self) -> Mapping[str, float]:
+        """L0 within each nested dictionary, as the last step chose."""
+        latents, offsets = self.latest
+        return {f"l0_{size}": float((latents < size).sum()) / (len(offsets) - 1) for size in self.sizes()}
+
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
-        """Chooses latents as its base does, orders them by index, and weighs the end of each nested dictionary."""
-        with torch.no_grad():
-            choose = ops.choose_per_batch if self.config.base == "batchtopk" else ops.choose_per_row
-            latents, offsets = choose(self.scores(x), self.config.k)
-            latents = ops.sort_by_latent(latents, offsets, len(self.W_enc))
-        return self.loss_of(x, (latents, offsets), self.prefix_weights)
+        """Weighs the end of each nested dictionary."""
+        self.latest = self.by_index(x)
+        return self.loss_of(x, self.latest, self.prefix_weights)
 
     def prefix_weights(self, codes: Codes) -> tuple[Tensor, Tensor]:
-        """1/groups at the last code of each nested dictionary; an empty shell adds its weight to the prefix before it."""
+        """Each group's weight at the last code of its nested dictionary; an empty shell adds its weight to the prefix before it."""
         batch, groups = len(codes.offsets) - 1, len(self.config.groups)
+        weights = torch.tensor(self.config.weights or [1 / groups] * groups, device=codes.values.device)
         shell = self.shells().to(codes.latents.device)[codes.latents]
-        owner = ops.owners(codes.offsets)
-        inside = torch.bincount(owner * groups + shell, minlength=batch * groups).view(batch, groups).cumsum(1)
+        inside = torch.bincount(ops.owners(codes.offsets) * groups + shell, minlength=batch * groups).view(batch, groups).cumsum(1)
         omega = torch.zeros(len(shell) + 1, device=codes.values.device)
-        omega_0 = (inside == 0).sum(1) / groups
         ends = (codes.offsets[:-1, None] + inside - 1)[inside > 0]
-        omega.index_add_(0, ends, torch.full((len(ends),), 1 / groups, device=omega.device))
-        return omega[:-1], omega_0.to(omega.dtype)
+        omega.index_add_(0, ends, weights.expand(batch, groups)[inside > 0])
+        return omega[:-1], (inside == 0).to(weights.dtype) @ weights

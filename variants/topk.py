@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,6 +20,4 @@ class TopK(Variant):
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """Chooses k latents of each row and weighs only the whole of them."""
-        with torch.no_grad():
-            chosen = ops.choose_per_row(self.scores(x), self.config.k)
-        return self.loss_of(x, chosen, lambda codes: ops.last_prefix(codes.offsets))
+        return self.loss_of(x, self.chosen(x, self.config.k), lambda codes: ops.last_prefix(codes.offsets))

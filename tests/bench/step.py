@@ -1,0 +1,174 @@
+"""One whole training step of ours and of the peers' own code, on the same data, in one process, in turn. Run by hand:
+
+pip install -c constraints.txt -e . && pip install tabulate dictionary-learning==0.1.0 eai-sparsify==1.3.3 sae-lens==6.54.12
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456   # glibc keeps what a step frees: faster for all
+python -m tests.bench.step
+
+A step is forward, backward, dropping the gradient along decoder rows, clip, Adam, unit rows and the count of silent latents, as each
+library does it by default. Prints a Markdown table: medians over rounds, ratios to dictionary_learning's TopK of the same run, and
+the most memory that a step held beyond what was held before it. Every round takes the methods in another order.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+from dictionary_learning.trainers.top_k import TopKTrainer
+from sae_lens.config import SAETrainerConfig
+from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.training.sae_trainer import SAETrainer
+from sparsify import SparseCoder, SparseCoderConfig
+from tabulate import tabulate
+from torch import Tensor
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.contract import Statistics
+from sae_bench_htopk.trainer import Learner, Recipe
+from tests.bench.machine import extra_memory, machine
+
+SHAPES = [(256, 8192, 32, 2048), (768, 16384, 64, 2048)]  # d, latents, k, batch
+ROUNDS, WARM_UP, RATE = 7, 2, 1e-4
+GROUPS = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)
+Step = Callable[[Tensor], object]
+
+
+def data(d: int, batch: int, count: int) -> list[Tensor]:
+    """Batches of 24 of 4 d directions each, with frequencies as 1 / rank, and noise; mean squared norm 1."""
+    random = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(4 * d, d, generator=random), dim=1)
+    odds = (1 / torch.arange(1, 4 * d + 1)).expand(batch, -1)
+    made = []
+    for _ in range(count):
+        chosen = torch.multinomial(odds, 24, generator=random)
+        x = torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=torch.rand(batch, 24, generator=random) + 0.2, mode="sum")
+        made.append(x + 0.05 * torch.randn(batch, d, generator=random))
+    scale = torch.cat(made).square().sum(1).mean().sqrt()
+    return [x / scale for x in made]
+
+
+def ours(name: str, d: int, latents: int, k: int, batch: int, dead: float = 0.0, **config: object) -> Step:
+    """A learner of ours; `dead` is the share of latents that AuxK is to work on."""
+    kind = plugins.variant(name)
+    recipe = Recipe(tokens=10_000 * batch, batch=batch, latents=latents, rate=RATE, warm_up=0.0, decay=0.0, dead_after=10**12 if dead else 10**9)
+    learner = Learner(kind(kind.Config(k=k, **config), d, latents, 0), recipe, Statistics(torch.zeros(d), torch.eye(d) / d))
+    if dead:
+        bury(learner.variant.b_enc, learner.silent_for, dead)
+    return learner.take
+
+
+def bury(b_enc: Tensor, ages: Tensor, share: float) -> None:
+    """Makes that share of the latents dead for as long as the benchmark runs, and near enough to fire for AuxK."""
+    every = round(1 / share)
+    with torch.no_grad():
+        b_enc[::every] = -0.2
+    ages[::every] = 2 * 10**12
+
+
+def dictionary_learning(kind: type, d: int, latents: int, k: int, batch: int, autocast: bool = False, dead: float = 0.0) -> Step:
+    """Their trainer's `update`."""
+    shares = {"group_fractions": [b - a for a, b in zip((0.0, *GROUPS), GROUPS, strict=False)]} if kind is MatryoshkaBatchTopKTrainer else {}
+    trainer = kind(steps=10**6, activation_dim=d, dict_size=latents, k=k, layer=0, lm_name="none", lr=RATE, warmup_steps=0, device="cpu", **shares)
+    if dead:
+        trainer.dead_feature_threshold = 10**12
+        bury(trainer.ae.encoder.bias.data, trainer.num_tokens_since_fired, dead)
+
+    def step(x: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            trainer.update(1, x)
+
+    return step
+
+
+def sparsify(d: int, latents: int, k: int, autocast: bool = False) -> Step:
+    """What sparsify's trainer does to one SparseCoder, with Adam."""
+    coder = SparseCoder(d, SparseCoderConfig(num_latents=latents, k=k))
+    optimizer = torch.optim.Adam(coder.parameters(), lr=RATE)
+    ages = torch.zeros(latents, dtype=torch.long)
+
+    def step(x: Tensor) -> None:
+        coder.set_decoder_norm_to_unit_norm()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = coder(x, dead_mask=ages > 10**9)
+        (out.fvu + out.auxk_loss / 32).backward()
+        fired = torch.zeros(latents, dtype=torch.bool)
+        fired[out.latent_indices.flatten()] = True
+        coder.remove_gradient_parallel_to_decoder_directions()
+        optimizer.step()
+        optimizer.zero_grad()
+        ages.add_(len(x))
+        ages[fired] = 0
+
+    return step
+
+
+def saelens(d: int, latents: int, k: int, batch: int) -> Step:
+    """SAELens' trainer's `step`."""
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d, d_sae=latents, k=k))
+    trainer = SAETrainer(SAETrainerConfig(total_training_samples=10**6 * batch, train_batch_size_samples=batch, lr=RATE, lr_end=RATE / 10), sae, iter(()))
+    return trainer.step
+
+
+def methods(d: int, latents: int, k: int, batch: int) -> dict[str, Step]:
+    """Everything that is compared at one shape."""
+    shape = (d, latents, k, batch)
+    return {
+        "dictionary_learning TopK": dictionary_learning(TopKTrainer, *shape),
+        "dictionary_learning TopK, bf16 autocast": dictionary_learning(TopKTrainer, *shape, autocast=True),
+        "dictionary_learning TopK, 10% dead": dictionary_learning(TopKTrainer, *shape, dead=0.1),
+        "dictionary_learning BatchTopK": dictionary_learning(BatchTopKTrainer, *shape),
+        "dictionary_learning Matryoshka": dictionary_learning(MatryoshkaBatchTopKTrainer, *shape),
+        "sparsify": sparsify(d, latents, k),
+        "sparsify, bf16 autocast": sparsify(d, latents, k, autocast=True),
+        "SAELens TopK": saelens(*shape),
+        "ours topk": ours("topk", *shape),
+        "ours topk, 10% dead": ours("topk", *shape, dead=0.1),
+        "ours batchtopk": ours("batchtopk", *shape),
+        "ours matryoshka": ours("matryoshka", *shape, groups=GROUPS),
+        "ours hierarchical_topk": ours("hierarchical_topk", *shape),
+        "ours, 10 topk in turn": ten(*shape),
+    }
+
+
+def ten(*shape: int) -> Step:
+    """Ten learners of one group on one batch."""
+    learners = [ours("topk", *shape) for _ in range(10)]
+    return lambda x: [learner(x) for learner in learners]
+
+
+def compare(d: int, latents: int, k: int, batch: int) -> str:
+    """The table of one shape."""
+    steps, x = methods(d, latents, k, batch), data(d, batch, WARM_UP + ROUNDS)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for index, part in enumerate(x):
+        for name in random.Random(index).sample(sorted(steps), len(steps)):
+            clock = time.perf_counter()
+            steps[name](part)
+            if index >= WARM_UP:
+                seconds[name].append(time.perf_counter() - clock)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    base = median["dictionary_learning TopK"]
+    rows = [
+        (
+            name,
+            1000 * median[name],
+            1000 * min(values),
+            1000 * max(values),
+            batch / median[name],
+            base / median[name],
+            extra_memory(lambda name=name: steps[name](x[0])),
+        )
+        for name, values in seconds.items()
+    ]
+    return tabulate(
+        rows, ["step", "median ms", "least", "most", "vectors/s", "x", "extra MB"], "github", floatfmt=("", ".0f", ".0f", ".0f", ",.0f", ".2f", ".0f")
+    )
+
+
+if __name__ == "__main__":
+    print(machine() + "\n")
+    for shape in SHAPES:
+        print("d = {}, {:,} latents, k = {}, batch = {}".format(*shape) + f", {ROUNDS} rounds\n\n{compare(*shape)}\n", flush=True)
