@@ -22,15 +22,16 @@ from sae_bench_htopk import ops
 
 ROUND = 2.0**-8  # a bfloat16 is within this share of what it stands for
 SUM = 2.0**-23  # what one float32 addition may miss, as a share; twice the unit roundoff, for both products
-LARGE = 2**29  # multiplications of a batch, below which float32 alone is as fast; from one trial, tests/bench
+LARGE = 2**15  # multiplications of a row for each latent wanted, below which float32 alone is as fast: from trials at 8 shapes on one CPU
+FLOORS = (0.97, 0.8)  # shares of the last batch's threshold above which a batch's best are looked for, in turn
 FAINT = 1e-12  # product of norms, below which float32 squares vanish and no bound is known
 MOST = 16  # proposals for each one wanted, above which a row is done in float32: scoring them one by one would take longer
 CHUNK = 512  # rows of scores that are made at a time, so that they stay in cache
 
 
-def worth_it(x: Float[Tensor, "batch d"], W: Float[Tensor, "latents d"]) -> bool:
-    """Whether a product in bfloat16 is faster here by more than what proving costs: on a CPU that has it, for large products."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) * W.numel() >= LARGE and has_bfloat16()
+def worth_it(x: Float[Tensor, "batch d"], W: Float[Tensor, "latents d"], k: int) -> bool:
+    """Whether a product in bfloat16 is faster here by more than what proving costs: on a CPU that has it, for large encoders."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and W.numel() >= LARGE * k and has_bfloat16()
 
 
 @cache
@@ -48,6 +49,10 @@ class Proposals:
     rows: int = 0
     redone: int = 0
     proposed: int = 0
+
+    def floors(self) -> tuple[float, ...]:
+        """Where to look for a batch's best, the highest first; nothing where the last batch says nothing."""
+        return tuple(share * self.threshold for share in FLOORS) if self.threshold else ()
 
     def count(self, rows: int, redone: int, proposed: int) -> None:
         """Takes in one batch."""
@@ -132,27 +137,39 @@ def per_batch(x: Float[Tensor, "batch d"], W: Float[Tensor, "latents d"], b: Flo
     Looked for first are those a little below the least score that the last batch chose, then those further below; a first batch, or
     one whose scores fell more, is done in float32 as a whole.
     """
-    wanted, size = k * len(x), len(W)
-    if proposals.threshold:
-        rounded = Rounded.of(x, W, b)
-        for share in (0.97, 0.8):
-            floor = share * proposals.threshold
-            found = proposed(rounded, MOST * k, lambda scores, error, floor=floor: torch.full_like(error, floor))  # type: ignore[misc]
-            rows, latents, scores = found.rows, found.latents, found.scores
-            for part in found.unproven.split(CHUNK):
-                dense = torch.addmm(b, x[part], W.T)
-                row, latent = (dense >= floor).nonzero(as_tuple=True)
-                rows, latents, scores = torch.cat((rows, part[row])), torch.cat((latents, latent)), torch.cat((scores, dense[row, latent]))
-            if int((scores >= floor).sum()) >= wanted:
-                best, place = scores.topk(wanted, sorted=False)
-                proposals.threshold = float(best.min())
-                proposals.count(len(x), len(found.unproven), len(found.latents))
-                return ops.descending(rows[place] * size + latents[place], best, torch.Size((len(x), size)))
-    scores = torch.addmm(b, x, W.T).relu_()
-    latents, offsets = ops.choose_per_batch(scores, k)
+    rounded = Rounded.of(x, W, b) if proposals.threshold else None
+    for floor in proposals.floors():
+        assert rounded is not None
+        found = proposed(rounded, MOST * k, lambda scores, error, floor=floor: torch.full_like(error, floor))  # type: ignore[misc]
+        rows, latents, scores = found.rows, found.latents, found.scores
+        for part in found.unproven.split(CHUNK):
+            dense = torch.addmm(b, x[part], W.T)
+            row, latent = (dense >= floor).nonzero(as_tuple=True)
+            rows, latents, scores = torch.cat((rows, part[row])), torch.cat((latents, latent)), torch.cat((scores, dense[row, latent]))
+        if int((scores >= floor).sum()) >= k * len(x):
+            proposals.count(len(x), len(found.unproven), len(found.latents))
+            return best_of(rows * len(W) + latents, scores, k, torch.Size((len(x), len(W))), proposals)
     proposals.count(len(x), len(x), 0)
-    proposals.threshold = float(scores[ops.owners(offsets), latents].min()) if len(latents) == wanted else None
+    return per_batch_of(torch.addmm(b, x, W.T), k, proposals)
+
+
+def per_batch_of(scores: Float[Tensor, "batch latents"], k: int, proposals: Proposals) -> ops.Ragged:
+    """What `ops.choose_per_batch` gives of scores that are there; a floor that the last batch suggests spares it most of them."""
+    for floor in proposals.floors():
+        place = true_places(scores >= floor)
+        if len(place) >= k * len(scores):
+            return best_of(place, scores.flatten()[place], k, scores.shape, proposals)
+    latents, offsets = ops.choose_per_batch(scores, k)
+    full = len(latents) == k * len(scores)
+    proposals.threshold = float(scores[ops.owners(offsets), latents].min()) if full else None
     return latents, offsets
+
+
+def best_of(flat: Int[Tensor, " some"], scores: Float[Tensor, " some"], k: int, shape: torch.Size, proposals: Proposals) -> ops.Ragged:
+    """The batch * k best of enough candidates, whose least is remembered."""
+    best, place = scores.topk(k * shape[0], sorted=False)
+    proposals.threshold = float(best.min())
+    return ops.descending(flat[place], best, shape)
 
 
 class Proposed(NamedTuple):

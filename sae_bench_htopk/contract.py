@@ -165,13 +165,14 @@ class Variant(nn.Module, ABC):
         """What a training step reconstructs from: the k largest scores of each row, or the batch * k largest of the batch."""
         own = type(self)
         plain = own.activation is Variant.activation and own.preactivations is Variant.preactivations and own.scores is Variant.scores
-        if plain and choose.worth_it(x, self.W_enc):
+        if plain and choose.worth_it(x, self.W_enc, k):
             pick, W, b = choose.per_row if of == "row" else choose.per_batch, self.W_enc, self.b_enc
             if not self.unit_rows:
                 norms = self.W_dec.norm(dim=1)
                 W, b = W * norms[:, None], b * norms
             return pick(x - self.b_dec, W, b, k, self.proposals)
-        return (ops.choose_per_row if of == "row" else ops.choose_per_batch)(self.scores(x), k)
+        scores = self.preactivations(x) if plain and self.unit_rows else self.scores(x)
+        return ops.choose_per_row(scores, k) if of == "row" else choose.per_batch_of(scores, k, self.proposals)
 
     def kept(self, reading: Reading) -> Int[Tensor, " kept"] | None:
         """The latents that a reading may use, ascending; None for all. Raises LookupError before calibration."""

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from sae_bench_htopk import choose, ops
 
-CHOOSERS = [(choose.per_row, ops.choose_per_row), (choose.per_batch, ops.choose_per_batch)]
+
+def per_batch_of(x: Tensor, W: Tensor, b: Tensor, k: int, proposals: choose.Proposals) -> ops.Ragged:
+    """From scores that are there."""
+    return choose.per_batch_of(torch.addmm(b, x, W.T), k, proposals)
+
+
+CHOOSERS = [(choose.per_row, ops.choose_per_row), (choose.per_batch, ops.choose_per_batch), (per_batch_of, ops.choose_per_batch)]
 
 
 def problem(batch: int, d: int, latents: int, massive: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -134,7 +134,7 @@ def test_the_threshold_of_training_begins_late_and_is_in_units_of_scores() -> No
 @pytest.mark.parametrize("of", ["row", "batch"])
 def test_a_step_chooses_the_same_by_proposals_in_bfloat16(of: Literal["row", "batch"], free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with decoder rows of unequal norm, step after step; and a variant with scores of its own is never passed by."""
-    monkeypatch.setattr(choose, "worth_it", lambda x, W: True)
+    monkeypatch.setattr(choose, "worth_it", lambda x, W, k: True)
     variant = made("topk", k=4)
     with torch.no_grad():
         variant.W_dec.mul_(torch.linspace(0.2, 5, LATENTS)[:, None] if free else 1)

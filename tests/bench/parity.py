@@ -74,7 +74,7 @@ def test_six_steps_end_in_the_same_weights(name: str, proposed: bool, monkeypatc
 
     With latents chosen from a product in float32, and from proposals in bfloat16, which at this size would not be worth it.
     """
-    monkeypatch.setattr(choose, "worth_it", lambda x, W: proposed)
+    monkeypatch.setattr(choose, "worth_it", lambda x, W, k: proposed)
     batches, trainer = data(), their_trainer(name)
     with torch.no_grad():  # a quarter of the latents starts too low to fire at once, near enough for AuxK to reach them
         their_weights(trainer)["b_enc"][::4] = -0.2
