@@ -1,4 +1,4 @@
-"""Which learning rate each variant wants, at its smallest and its largest k of the published suite. Run by hand, for an hour or two:
+"""Which learning rate each variant wants, at its smallest and its largest k of the published suite. Run by hand, for an hour:
 
 python -m tests.bench.rates
 
@@ -20,7 +20,7 @@ from tests.bench.bed import Bed, Case, error
 TOKENS, SEEDS = 1_000_000, (0, 1, 2)
 RATES = tuple(0.0015 * 2**step for step in range(6))
 CASES: dict[str, list[dict[str, object]]] = {
-    "topk": [{"k": 4}, {"k": 32}],
+    "topk": [{"k": 4}, {"k": 32}, {"k": 128}],
     "batchtopk": [{"k": 8}, {"k": 32}],
     "matryoshka": [{"k": 8, "groups": (0.25, 0.5, 1.0)}, {"k": 32, "groups": (0.25, 0.5, 1.0)}],
     "hierarchical_topk": [{"k": 8}, {"k": 32}],
