@@ -3,7 +3,8 @@
 python -m tests.bench.rates
 
 Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text. Appends to rates.jsonl beside this file,
-skips what is there already, and prints a Markdown table: the mean error over seeds, the best rate in bold.
+skips what is there already, prints a Markdown table (the mean error over seeds, the best rate in bold, and what the suite's rate costs),
+and draws rates.svg.
 """
 
 import json
@@ -13,8 +14,11 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from sae_bench_htopk import suite
+from sae_bench_htopk.figures import GREY, finish
 from tests.bench.bed import Bed, Case, error
 
 TOKENS, SEEDS = 1_000_000, (0, 1, 2)
@@ -26,6 +30,7 @@ CASES: dict[str, list[dict[str, object]]] = {
     "hierarchical_topk": [{"k": 8}, {"k": 32}],
 }
 FILE = Path(__file__).with_suffix(".jsonl")
+SHARED = suite.load("pycode").train.rate or 0.0
 
 
 def done() -> dict[tuple[str, str, float, int], float]:
@@ -57,17 +62,43 @@ def sweep() -> None:
         print(f"seed {seed}, {variant}: done", file=sys.stderr, flush=True)
 
 
+def errors_of(variant: str, config: dict[str, object]) -> dict[float, list[float]]:
+    """What is known of one case: rate -> the error of each seed."""
+    known = done()
+    found = {rate: [known[key] for seed in SEEDS if (key := (variant, json.dumps(config), rate, seed)) in known] for rate in RATES}
+    return {rate: errors for rate, errors in found.items() if errors}
+
+
 def table() -> str:
-    """One row for each variant and k, one column for each rate."""
-    known, rows = done(), []
-    for variant, configs in CASES.items():
+    """One row for each variant and k, one column for each rate, and what the shared rate costs beside the spread over seeds at the best."""
+    rows = []
+    for variant, config in ((variant, config) for variant, configs in CASES.items() for config in configs):
+        if found := errors_of(variant, config):
+            best = min(found, key=lambda rate: fmean(found[rate]))
+            cost = f"{fmean(found[SHARED]) - fmean(found[best]):.4f}" if SHARED in found else ""
+            rows.append((variant, config["k"], *(cell(found.get(rate, []), rate == best) for rate in RATES), cost))
+    return tabulate(rows, ["variant", "k", *(f"{rate:g}" for rate in RATES), f"cost of {SHARED:g}"], "github")
+
+
+def plot() -> Figure:
+    """Error over the case's least against rate, a panel for each variant; bars are a standard deviation over seeds."""
+    figure = Figure(figsize=(3.4 * len(CASES), 3.2), layout="constrained")
+    for axis, (variant, configs) in zip(figure.subplots(1, len(CASES), sharey=True), CASES.items(), strict=True):
         for config in configs:
-            found = {rate: [known[key] for seed in SEEDS if (key := (variant, json.dumps(config), rate, seed)) in known] for rate in RATES}
-            means = {rate: fmean(errors) for rate, errors in found.items() if errors}
-            best = min(means, key=means.__getitem__, default=None)
-            cells = [cell(found[rate], rate == best) for rate in RATES]
-            rows.append((variant, config["k"], *cells))
-    return tabulate(rows, ["variant", "k", *(f"{rate:g}" for rate in RATES)], "github")
+            if found := errors_of(variant, config):
+                least = min(fmean(errors) for errors in found.values())
+                bars = [stdev(errors) / least if len(errors) > 1 else 0.0 for errors in found.values()]
+                axis.errorbar(list(found), [fmean(errors) / least for errors in found.values()], bars, marker="o", markersize=4, label=f"k = {config['k']}")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES], rotation=45)
+        axis.set_ylim(0.98, 1.4)
+        axis.axvline(SHARED, color=GREY, linestyle=":")
+        axis.set_title(variant, color=GREY, fontsize=11)
+        axis.set_xlabel("rate (log scale)", color=GREY)
+        axis.legend(frameon=False, labelcolor=GREY)
+        finish(axis)
+    figure.axes[0].set_ylabel("error over the least", color=GREY)
+    return figure
 
 
 def cell(errors: list[float], best: bool) -> str:
@@ -81,3 +112,4 @@ def cell(errors: list[float], best: bool) -> str:
 if __name__ == "__main__":
     sweep()
     print(table())
+    plot().savefig(Path(__file__).with_suffix(".svg"), transparent=True)
