@@ -119,7 +119,7 @@ def per_row(x: Float[Tensor, "batch d"], W: Float[Tensor, "latents d"], b: Float
         values[part], latents[part] = torch.addmm(b, x[part], W.T).topk(wanted, sorted=True)
     proposals.count(len(x), len(found.unproven), len(found.latents))
     kept = values > 0
-    return latents[kept], F.pad(kept.sum(1).cumsum(0), (1, 0))
+    return values[kept], latents[kept], F.pad(kept.sum(1).cumsum(0), (1, 0))
 
 
 def k_reach(scores: Tensor, k: int) -> Float[Tensor, " rows"]:
@@ -159,10 +159,9 @@ def per_batch_of(scores: Float[Tensor, "batch latents"], k: int, proposals: Prop
         place = true_places(scores >= floor)
         if len(place) >= k * len(scores):
             return best_of(place, scores.flatten()[place], k, scores.shape, proposals)
-    latents, offsets = ops.choose_per_batch(scores, k)
-    full = len(latents) == k * len(scores)
-    proposals.threshold = float(scores[ops.owners(offsets), latents].min()) if full else None
-    return latents, offsets
+    values, latents, offsets = ops.choose_per_batch(scores, k)
+    proposals.threshold = float(values.min()) if len(values) == k * len(scores) else None
+    return values, latents, offsets
 
 
 def best_of(flat: Int[Tensor, " some"], scores: Float[Tensor, " some"], k: int, shape: torch.Size, proposals: Proposals) -> ops.Ragged:

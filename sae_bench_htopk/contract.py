@@ -148,11 +148,12 @@ class Variant(nn.Module, ABC):
         W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc.index_select(0, latents), self.b_enc.index_select(0, latents))
         return torch.addmm(b, x - self.b_dec, W.T)
 
-    def activations_at(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> Float[Tensor, " nnz"]:
-        """Activations of chosen latents of each row; without a [batch, latents] gradient, unless a variant has pre-activations of its own."""
-        if type(self).preactivations is Variant.preactivations:
-            return self.activation(ops.preactivations_at(x, self.b_dec, self.W_enc, self.b_enc, latents, offsets))
-        return self.activation(self.preactivations(x))[ops.owners(offsets), latents]
+    def activations_at(self, x: Float[Tensor, "batch d"], chosen: Codes) -> Float[Tensor, " nnz"]:
+        """The values of chosen codes, with a gradient; no [batch, latents] one, unless a variant has pre-activations of its own."""
+        if type(self).preactivations is not Variant.preactivations:
+            return self.activation(self.preactivations(x))[ops.owners(chosen.offsets), chosen.latents]
+        known = chosen.values if type(self).activation is Variant.activation else None  # what ReLU lets through, it leaves as it is
+        return self.activation(ops.preactivations_at(x, self.b_dec, self.W_enc, self.b_enc, chosen.latents, chosen.offsets, known))
 
     @torch.no_grad()
     def scores(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
@@ -161,8 +162,13 @@ class Variant(nn.Module, ABC):
         return self.activation(self.preactivations(x, latents)).mul_(W.norm(dim=1))
 
     @torch.no_grad()
-    def chosen(self, x: Float[Tensor, "batch d"], k: int, of: Literal["row", "batch"] = "row") -> ops.Ragged:
-        """What a training step reconstructs from: the k largest scores of each row, or the batch * k largest of the batch."""
+    def chosen(self, x: Float[Tensor, "batch d"], k: int, of: Literal["row", "batch"] = "row") -> Codes:
+        """What a training step reconstructs from: the codes of the k largest scores of each row, or of the batch * k largest of the batch."""
+        scores, latents, offsets = self.highest(x, k, of)
+        return Codes(scores if self.unit_rows else scores / self.W_dec.norm(dim=1)[latents], latents, offsets)
+
+    def highest(self, x: Float[Tensor, "batch d"], k: int, of: Literal["row", "batch"]) -> ops.Ragged:
+        """These scores, by the fastest way that gives them."""
         own = type(self)
         plain = own.activation is Variant.activation and own.preactivations is Variant.preactivations and own.scores is Variant.scores
         if plain and choose.worth_it(x, self.W_enc, k):
@@ -207,10 +213,9 @@ class Variant(nn.Module, ABC):
         among = kept if reading.cut == "before" else None
         scores = self.scores(x, among)
         if reading.select == "row":
-            latents, offsets = ops.choose_per_row(scores, reading.k)
+            values, latents, offsets = ops.choose_per_row(scores, reading.k)
         else:
-            latents, offsets = ops.choose_above(scores, self.threshold(reading))
-        values = scores[ops.owners(offsets), latents]
+            values, latents, offsets = ops.choose_above(scores, self.threshold(reading))
         latents = latents if among is None else among[latents]
         values = values / self.W_dec.norm(dim=1)[latents]
         if kept is not None and among is None:
@@ -226,16 +231,14 @@ class Variant(nn.Module, ABC):
     def loss_of(
         self,
         x: Float[Tensor, "batch d"],
-        chosen: tuple[Int[Tensor, " nnz"], Int[Tensor, " ends"]],
+        chosen: Codes,
         omega: Callable[[Codes], tuple[Float[Tensor, " nnz"], Float[Tensor, " batch"]]],
     ) -> Step:
-        """The Step of the TopK family: (latents, offsets) chosen without a gradient, `omega` the weights of their prefixes."""
-        latents, offsets = chosen
-        values = self.activations_at(x, latents, offsets)
-        self.follow(values.detach(), latents)
-        weights, weight_0 = omega(Codes(values.detach(), latents, offsets))
-        loss, x_hat = prefix_loss(values, latents, offsets, self.W_dec, self.b_dec, x, weights, weight_0)
-        fired = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, latents, True)
+        """The Step of the TopK family: codes chosen without a gradient, in their order, and `omega`, the weights of their prefixes."""
+        values = self.activations_at(x, chosen)
+        self.follow(values.detach(), chosen.latents)
+        loss, x_hat = prefix_loss(values, chosen.latents, chosen.offsets, self.W_dec, self.b_dec, x, *omega(chosen))
+        fired = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, chosen.latents, True)
         return Step(loss, x_hat, fired)
 
 

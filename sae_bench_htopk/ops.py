@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 # The gradient of embedding_bag's weights is this very product. Private, so it may go: then gathered_dots takes over.
 bag_dots = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
 
-Ragged = tuple[Int[Tensor, " nnz"], Int[Tensor, " ends"]]
+Ragged = tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"], Int[Tensor, " ends"]]  # scores, latents, offsets
 
 
 def owners(offsets: Int[Tensor, " ends"]) -> Int[Tensor, " nnz"]:
@@ -35,17 +35,17 @@ def last_prefix(offsets: Int[Tensor, " ends"]) -> tuple[Float[Tensor, " nnz"], F
     return weights[:-1], empty.float()
 
 
-def sort_by_latent(latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"], size: int) -> Int[Tensor, " nnz"]:
-    """The latents of each row in ascending order."""
-    return (owners(offsets) * size + latents).sort().values % size
+def sort_by_latent(values: Float[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"], size: int) -> Ragged:
+    """The codes of each row by latent, ascending."""
+    flat, order = (owners(offsets) * size + latents).sort()
+    return values[order], flat % size, offsets
 
 
 def choose_per_row(scores: Float[Tensor, "batch latents"], k: int) -> Ragged:
     """The k largest positive scores of each row, descending; a row with fewer positive scores gives fewer."""
     values, latents = scores.topk(min(k, scores.shape[1]), dim=1, sorted=True)
     kept = values > 0
-    offsets = F.pad(kept.sum(1).cumsum(0), (1, 0))
-    return latents[kept], offsets
+    return values[kept], latents[kept], F.pad(kept.sum(1).cumsum(0), (1, 0))
 
 
 def choose_per_batch(scores: Float[Tensor, "batch latents"], k: int) -> Ragged:
@@ -67,12 +67,12 @@ def choose_above(scores: Float[Tensor, "batch latents"], threshold: float) -> Ra
 
 def descending(flat: Int[Tensor, " nnz"], scores: Float[Tensor, " nnz"], shape: torch.Size) -> Ragged:
     """Flat positions in a [batch, latents] matrix as ragged rows, by descending score; ties by latent."""
-    flat, order = flat.sort()
-    order = scores[order].argsort(descending=True, stable=True)
+    flat, by_place = flat.sort()
+    order = scores[by_place].argsort(descending=True, stable=True)
     row = flat[order] // shape[1]
     order = order[row.argsort(stable=True)]
     counts = torch.bincount(row, minlength=shape[0])
-    return flat[order] % shape[1], F.pad(counts.cumsum(0), (1, 0))
+    return scores[by_place[order]], flat[order] % shape[1], F.pad(counts.cumsum(0), (1, 0))
 
 
 def decode(
@@ -126,11 +126,11 @@ class Preactivations(torch.autograd.Function):
     """`preactivations_at` with sparse gradients: of the encoder by one sparse product, of both biases from sums over the batch."""
 
     @staticmethod
-    def forward(ctx, x, b_dec, W_enc, b_enc, latents, offsets):  # type: ignore[no-untyped-def]
-        """The pre-activations of the chosen latents."""
+    def forward(ctx, x, b_dec, W_enc, b_enc, latents, offsets, known):  # type: ignore[no-untyped-def]
+        """The pre-activations of the chosen latents, computed unless they are known."""
         centred = x - b_dec
         ctx.save_for_backward(centred, W_enc, latents, offsets)
-        return dots(centred, W_enc, latents, offsets) + b_enc.index_select(0, latents)
+        return dots(centred, W_enc, latents, offsets) + b_enc.index_select(0, latents) if known is None else known.clone()
 
     @staticmethod
     @once_differentiable
@@ -138,7 +138,7 @@ class Preactivations(torch.autograd.Function):
         """b_dec enters every pre-activation by way of the encoder's rows, so its gradient is the encoder's bias' times these."""
         centred, W_enc, latents, offsets = ctx.saved_tensors
         d_b_enc = torch.zeros_like(W_enc[:, 0]).index_add_(0, latents, gradient)
-        return None, -(d_b_enc @ W_enc), scatter(gradient, latents, offsets, centred, len(W_enc)), d_b_enc, None, None
+        return None, -(d_b_enc @ W_enc), scatter(gradient, latents, offsets, centred, len(W_enc)), d_b_enc, None, None, None
 
 
 def preactivations_at(
@@ -148,9 +148,13 @@ def preactivations_at(
     b_enc: Float[Tensor, " latents"],
     latents: Int[Tensor, " nnz"],
     offsets: Int[Tensor, " ends"],
+    known: Float[Tensor, " nnz"] | None = None,
 ) -> Float[Tensor, " nnz"]:
-    """W_enc[latent] . (x - b_dec) + b_enc[latent] at the chosen latents only, without a [batch, latents] gradient; x gets none."""
-    return Preactivations.apply(x, b_dec, W_enc, b_enc, latents, offsets)  # type: ignore[no-any-return, no-untyped-call]
+    """W_enc[latent] . (x - b_dec) + b_enc[latent] at the chosen latents only, without a [batch, latents] gradient; x gets none.
+
+    `known` are these numbers themselves, where choosing has made them.
+    """
+    return Preactivations.apply(x, b_dec, W_enc, b_enc, latents, offsets, known)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def pick(chosen: Bool[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> tuple[Tensor, Tensor, Tensor]:

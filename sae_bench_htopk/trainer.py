@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.contract import Statistics, Step, Variant
+from sae_bench_htopk.contract import Codes, Statistics, Step, Variant
 from sae_bench_htopk.prefix_loss import prefix_loss
 from sae_bench_htopk.text import TextError
 
@@ -122,8 +122,8 @@ def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor
     """
     left = (x - x_hat).detach()
     with torch.no_grad():
-        latents, offsets = ops.choose_per_row(variant.activation(variant.preactivations(x, dead)), k)
-    values = variant.activations_at(x, latents := dead[latents], offsets)
+        values, latents, offsets = ops.choose_per_row(variant.activation(variant.preactivations(x, dead)), k)
+    values = variant.activations_at(x, Codes(values, latents := dead[latents], offsets))
     error, _ = prefix_loss(values, latents, offsets, variant.W_dec, torch.zeros_like(variant.b_dec), left, *ops.last_prefix(offsets))
     return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
 

@@ -128,6 +128,7 @@ def test_no_metric_depends_on_how_text_is_cut_into_batches(model: SubjectModel) 
 def test_a_metric_that_was_not_asked_for_says_so(model: SubjectModel) -> None:
     """Its cells are empty, with the reason."""
     asked = {"sparsity": plugins.metric("sparsity")}
+    assert set(summary({}, asked, 3, "no such threshold")["missing"].values()) == {"no such threshold"}
     row = summary({}, asked, 3)
     assert set(row["values"].values()) == {None} and set(row["missing"].values()) == {"not asked for at this reading"}
 

@@ -17,23 +17,24 @@ def test_preactivations_at_passes_gradcheck() -> None:
 def test_choices_are_the_largest_scores() -> None:
     """Rows hold their k largest positive scores, descending; the batch its batch * k largest; the threshold all above it."""
     scores = torch.tensor([[0.5, 0.0, 3.0, 1.0], [0.0, -1.0, 0.0, 0.2], [2.0, 2.5, 0.1, 0.0]])
-    latents, offsets = ops.choose_per_row(scores, 2)
-    assert latents.tolist() == [2, 3, 3, 1, 0] and offsets.tolist() == [0, 2, 3, 5]
-    latents, offsets = ops.choose_per_batch(scores, 1)
-    assert latents.tolist() == [2, 1, 0] and offsets.tolist() == [0, 1, 1, 3]
-    latents, offsets = ops.choose_above(scores, 0.2)
-    assert latents.tolist() == [2, 3, 0, 1, 0] and offsets.tolist() == [0, 3, 3, 5]
+    values, latents, offsets = ops.choose_per_row(scores, 2)
+    assert torch.equal(values, scores[ops.owners(offsets), latents]) and latents.tolist() == [2, 3, 3, 1, 0] and offsets.tolist() == [0, 2, 3, 5]
+    values, latents, offsets = ops.choose_per_batch(scores, 1)
+    assert torch.equal(values, scores[ops.owners(offsets), latents]) and latents.tolist() == [2, 1, 0] and offsets.tolist() == [0, 1, 1, 3]
+    values, latents, offsets = ops.choose_above(scores, 0.2)
+    assert torch.equal(values, scores[ops.owners(offsets), latents]) and latents.tolist() == [2, 3, 0, 1, 0] and offsets.tolist() == [0, 3, 3, 5]
 
 
 def test_batch_choice_keeps_all_when_the_budget_is_wide() -> None:
     """With fewer positive scores than batch * k, every positive score is kept and nothing else."""
-    latents, offsets = ops.choose_per_batch(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), 2)
+    _, latents, offsets = ops.choose_per_batch(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), 2)
     assert latents.tolist() == [1] and offsets.tolist() == [0, 1, 1]
 
 
 def test_sort_by_latent_stays_within_rows() -> None:
     """Each row's latents ascend; rows do not mix."""
-    assert ops.sort_by_latent(torch.tensor([5, 2, 9, 1, 0]), torch.tensor([0, 3, 3, 5]), 10).tolist() == [2, 5, 9, 0, 1]
+    values, latents, offsets = ops.sort_by_latent(torch.arange(5.0), torch.tensor([5, 2, 9, 1, 0]), torch.tensor([0, 3, 3, 5]), 10)
+    assert latents.tolist() == [2, 5, 9, 0, 1] and values.tolist() == [1, 0, 2, 4, 3] and offsets.tolist() == [0, 3, 3, 5]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

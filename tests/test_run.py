@@ -10,8 +10,9 @@ import torch
 import yaml
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from sae_bench_htopk import plugins, records, trainer
+from sae_bench_htopk import plugins, records, run, trainer
 from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.text import Document
@@ -129,6 +130,15 @@ def test_a_run_measures_every_variant_and_control_at_every_reading(finished: Pat
     at_8 = {row["variant"]: row["values"]["explained_variance.ev"] for row in rows if row["reading"]["k"] == 8 and row["reading"]["latents"] is None}
     assert at_8["topk"] > at_8["random_decoder"] > at_8["untrained"]
     assert (finished / "leaderboard" / "small.md").is_file()
+
+
+def test_a_running_threshold_is_a_row_and_one_that_was_never_kept_an_empty_one() -> None:
+    """Read where training kept one; else no number, and the reason."""
+    kind, reading = plugins.variant("batchtopk"), Reading(4, select="ema")
+    variant = kind(kind.Config(k=4), 8, 32, 0)
+    assert not run.known(variant, reading) and run.known(variant, Reading(4))
+    variant.ema_threshold.fill_(0.1)
+    assert run.known(variant, reading)
 
 
 def test_pruned_vanilla_reads_the_numbers_of_its_base(finished: Path) -> None:

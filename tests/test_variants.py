@@ -140,12 +140,12 @@ def test_a_step_chooses_the_same_by_proposals_in_bfloat16(of: Literal["row", "ba
         variant.W_dec.mul_(torch.linspace(0.2, 5, LATENTS)[:, None] if free else 1)
     exact = {"row": ops.choose_per_row, "batch": ops.choose_per_batch}[of]
     for x in batches(4, BATCH):
-        for mine, theirs in zip(variant.chosen(x, 4, of), exact(variant.scores(x), 4), strict=True):
-            assert torch.equal(mine, theirs)
+        mine, (scores, latents, offsets) = variant.chosen(x, 4, of), exact(variant.scores(x), 4)
+        assert torch.equal(mine.latents, latents) and torch.equal(mine.offsets, offsets)
+        torch.testing.assert_close(mine.values, scores / variant.W_dec.norm(dim=1)[latents])
     assert variant.proposals.rows == 4 * BATCH
     monkeypatch.setattr(type(variant), "scores", lambda self, x, latents=None: torch.rand(len(x), LATENTS, generator=torch.Generator().manual_seed(0)))
-    latents, _ = variant.chosen(x, 4, of)
-    assert torch.equal(latents, exact(variant.scores(x), 4)[0]) and variant.proposals.rows == 4 * BATCH
+    assert torch.equal(variant.chosen(x, 4, of).latents, exact(variant.scores(x), 4)[1]) and variant.proposals.rows == 4 * BATCH
 
 
 def test_pre_activations_of_ones_own_are_trained_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

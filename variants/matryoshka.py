@@ -53,15 +53,13 @@ class Matryoshka(Variant):
         ends = torch.tensor(self.sizes())
         return torch.bucketize(torch.arange(len(self.W_enc)), ends, right=True)
 
-    def by_index(self, x: Float[Tensor, "batch d"]) -> ops.Ragged:
-        """The latents that its base chooses, in each row by index."""
-        latents, offsets = self.chosen(x, self.config.k, "batch" if self.config.base == "batchtopk" else "row")
-        return ops.sort_by_latent(latents, offsets, len(self.W_enc)), offsets
+    def by_index(self, x: Float[Tensor, "batch d"]) -> Codes:
+        """The codes that its base chooses, in each row by index."""
+        return Codes(*ops.sort_by_latent(*self.chosen(x, self.config.k, "batch" if self.config.base == "batchtopk" else "row"), len(self.W_enc)))
 
     def noted(self) -> Mapping[str, float]:
         """L0 within each nested dictionary, as the last step chose."""
-        latents, offsets = self.latest
-        return {f"l0_{size}": float((latents < size).sum()) / (len(offsets) - 1) for size in self.sizes()}
+        return {f"l0_{size}": float((self.latest.latents < size).sum()) / len(self.latest.lengths()) for size in self.sizes()}
 
     def step(self, x: Float[Tensor, "batch d"]) -> Step:
         """Weighs the end of each nested dictionary."""

@@ -1,10 +1,15 @@
-"""What benchmarks say of the machine, and how they measure memory on it (Linux)."""
+"""What benchmarks say of the machine, and how they measure memory on it (Linux). Run by hand for the speed of its products:
+
+python -m tests.bench.machine
+"""
 
 import ctypes
 import gc
 import os
 import platform
 import re
+import statistics
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,3 +40,19 @@ def extra_memory(step: Callable[[], object]) -> float:
     before = status("VmRSS")
     step()
     return (status("VmHWM") - before) / 1024
+
+
+def product_ms(dtype: torch.dtype, rounds: int = 9) -> float:
+    """Median ms of the product that makes all scores of a batch at the larger shape of step.py: [2048, 768] by [768, 16384]."""
+    x, W = torch.randn(2048, 768).to(dtype), torch.randn(16384, 768).to(dtype)
+    seconds = []
+    for _ in range(rounds):
+        clock = time.perf_counter()
+        x @ W.T
+        seconds.append(time.perf_counter() - clock)
+    return 1000 * statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    print(machine())
+    print(f"[2048, 768] by [768, 16384]: float32 {product_ms(torch.float32):.0f} ms, bfloat16 {product_ms(torch.bfloat16):.0f} ms")
