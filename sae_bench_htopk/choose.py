@@ -80,7 +80,8 @@ class Rounded:
     def of(cls, x: Tensor, W: Tensor, b: Tensor) -> "Rounded":
         """Rounds, and bounds what rounding did: by Cauchy and Schwarz from the norms of the parts that were cut off."""
         (x16, norm_x, cut_x), (W16, norm_W, cut_W), b16 = cut(x), cut(W), b.bfloat16()
-        widest, cut_b = float(norm_W.max()), float((b - b16.float()).abs().max())
+        widest = float(norm_W.max())
+        cut_b = float((b - b16.float()).abs().max() + 2 * ROUND * b.abs().max())  # the product may be rounded before the bias is added, too
         sums = SUM * x.shape[1] * norm_x * widest
         error = cut_x * widest * (1 + ROUND) + norm_x * float(cut_W.max()) + cut_b + sums
         return cls(x, W, b, x16, W16, b16, torch.where(norm_x * widest > FAINT, error, torch.inf))
