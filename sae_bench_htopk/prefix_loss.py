@@ -59,21 +59,23 @@ class PrefixLoss(torch.autograd.Function):
     def backward(ctx, gradient, _):  # type: ignore[no-untyped-def]
         """Each code's gradients from G at its level."""
         values, W_dec, residual, omega_0 = ctx.saved_tensors
-        scale, residual, G = gradient * (-2 / len(residual)), residual.clone(), torch.zeros_like(residual)
-        d_values, d_W = torch.zeros_like(values), None
+        scale = gradient * (-2 / len(residual))
+        d_values, d_W, d_b = torch.zeros_like(values), None, torch.zeros_like(W_dec[0])
         for part in ctx.parts:
-            left, below = residual[part.rows], G[part.rows]
+            left = residual[part.rows].clone()
+            G = torch.zeros_like(left)
             for number, level in reversed(list(enumerate(part.levels))):
-                below.addcmul_(left, level.weight[:, None])
+                G.addcmul_(left, level.weight[:, None])
                 own = values[part.codes][level.place]
                 chosen = W_dec.index_select(0, level.latents) if level.single else None
-                d_values[part.codes][level.place] = products(below, W_dec, level, chosen) * scale
-                d_W = add_rows(d_W, own * scale, level, below, len(W_dec))
+                d_values[part.codes][level.place] = products(G, W_dec, level, chosen) * scale
+                d_W = add_rows(d_W, own * scale, level, G, len(W_dec))
                 if number or ctx.empty:
                     add_codes(left, own, level, W_dec, 1, chosen)
-        if ctx.empty:
-            G.addcmul_(residual, omega_0[:, None])
-        return d_values, torch.zeros_like(W_dec) if d_W is None else d_W, G.sum(0) * scale, None, None, None, None, None
+            if ctx.empty:
+                G.addcmul_(left, omega_0[part.rows, None])
+            d_b += G.sum(0)
+        return d_values, torch.zeros_like(W_dec) if d_W is None else d_W, d_b * scale, None, None, None, None, None
 
 
 class Level(NamedTuple):
