@@ -4,8 +4,9 @@ With x = x' + dx and w = w' + dw, x' and w' rounded to bfloat16, the product x' 
 ||dx|| ||w'|| + ||x|| ||dw||, which are known and not guessed. k latents of a row have a rounded score of at least t, so that its k-th best
 is truly at least t less what t may miss, and whatever truly reaches that has a rounded score of at least that less what it may miss
 itself. All of these are proposed, as many as it takes, and are scored again in float32: none can be overlooked. Rows where the bound
-is wide, as where a few dimensions are massive, are done in float32 as a whole. So the choice is that of float32 scores, up to the order in
-which float32 sums are added, and to equal scores.
+is wide, as where a few dimensions are massive, are done in float32 as a whole, and counted. No margin is guessed, so there is none to
+widen where many rows are done again. So the choice is that of float32 scores, up to the order in which float32 sums are added, and to
+equal scores.
 """
 
 from collections.abc import Callable, Iterator
@@ -185,8 +186,7 @@ class Proposed(NamedTuple):
 def proposed(rounded: Rounded, most: int, least: Callable[[Tensor, Tensor], Float[Tensor, " rows"]]) -> Proposed:
     """Every latent that truly reaches `least` (of the rounded scores of some rows and their errors) of its row, and is positive.
 
-    Rows where what is rounded may fall to less than half of that are left out, as unproven; so are those with more than `most` where that is
-    the rule and not the exception.
+    Rows where what is rounded may fall to less than half of that are left out, as unproven; so are those with more than `most`.
     """
     size, places, unproven = len(rounded.W), [], []
     for rows, scores in rounded.scores():
@@ -196,8 +196,10 @@ def proposed(rounded: Rounded, most: int, least: Callable[[Tensor, Tensor], Floa
         proven = floor > wanted / 2
         bar = (torch.where(proven, floor, torch.inf) * (1 - 2 * ROUND)).bfloat16()  # below it also when it is rounded up itself
         mask = scores > bar[:, None]
-        if len(place := true_places(mask)) > most * len(mask):  # on the mean of rows; a few that are crowded do no harm
-            mask[crowded := mask.sum(1) > most] = False
+        place = true_places(mask)
+        crowded = torch.bincount(place // size, minlength=len(mask)) > most
+        if crowded.any():
+            mask[crowded] = False
             proven, place = proven & ~crowded, true_places(mask)
         places.append(place + rows.start * size)
         unproven.append((~proven).nonzero()[:, 0] + rows.start)

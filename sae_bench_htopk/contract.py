@@ -144,9 +144,9 @@ class Variant(nn.Module, ABC):
         return pre.relu()
 
     def preactivations(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
-        """W_enc (x - b_dec) + b_enc, of all latents or of some."""
+        """W_enc (x - b_dec) + b_enc, of all latents or of some; x gets no gradient."""
         W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc.index_select(0, latents), self.b_enc.index_select(0, latents))
-        return torch.addmm(b, x - self.b_dec, W.T)
+        return ops.preactivations(x, self.b_dec, W, b)
 
     def activations_at(self, x: Float[Tensor, "batch d"], chosen: Codes) -> Float[Tensor, " nnz"]:
         """The values of chosen codes, with a gradient; no [batch, latents] one, unless a variant has pre-activations of its own."""

@@ -4,6 +4,8 @@ Codes are ragged rows: values [nnz], latents [nnz] and offsets [ends], ends = ba
 Nothing here is ever [batch, k, d], and no gradient is ever [batch, latents].
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -12,6 +14,8 @@ from torch.autograd.function import once_differentiable
 
 # The gradient of embedding_bag's weights is this very product. Private, so it may go: then gathered_dots takes over.
 bag_dots = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
+
+GATHERED = 2**22  # numbers that are gathered at a time, where a product cannot do without
 
 Ragged = tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"], Int[Tensor, " ends"]]  # scores, latents, offsets
 
@@ -104,13 +108,17 @@ def dots(
 def gathered_dots(
     rows: Float[Tensor, "batch d"], table: Float[Tensor, "latents d"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]
 ) -> Float[Tensor, " nnz"]:
-    """The same in public torch, in pieces that never gather more than 2^22 numbers."""
+    """The same in public torch, in pieces."""
     owner, answer = owners(offsets), rows.new_empty(len(latents))
-    piece = max(1, 2**22 // rows.shape[1])
-    for start in range(0, len(latents), piece):
-        part = slice(start, start + piece)
+    for part in pieces(len(latents), rows.shape[1]):
         answer[part] = torch.linalg.vecdot(rows.index_select(0, owner[part]), table.index_select(0, latents[part]))
     return answer
+
+
+def pieces(codes: int, d: int) -> Iterator[slice]:
+    """Cuts codes so that no more than so many numbers are gathered for them at a time."""
+    size = max(1, GATHERED // d)
+    yield from (slice(start, start + size) for start in range(0, codes, size))
 
 
 def scatter(
@@ -123,6 +131,32 @@ def scatter(
 
 
 class Preactivations(torch.autograd.Function):
+    """`preactivations` with its gradients; that of b_dec from sums over the batch, without a [batch, d] product."""
+
+    @staticmethod
+    def forward(ctx, x, b_dec, W_enc, b_enc):  # type: ignore[no-untyped-def]
+        """One dense product."""
+        centred = x - b_dec
+        ctx.save_for_backward(centred, W_enc)
+        return torch.addmm(b_enc, centred, W_enc.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        """As in `PreactivationsAt`."""
+        centred, W_enc = ctx.saved_tensors
+        d_b_enc = gradient.sum(0)
+        return None, -(d_b_enc @ W_enc), gradient.T @ centred, d_b_enc
+
+
+def preactivations(
+    x: Float[Tensor, "batch d"], b_dec: Float[Tensor, " d"], W_enc: Float[Tensor, "latents d"], b_enc: Float[Tensor, " latents"]
+) -> Float[Tensor, "batch latents"]:
+    """W_enc (x - b_dec) + b_enc; x gets no gradient."""
+    return Preactivations.apply(x, b_dec, W_enc, b_enc)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class PreactivationsAt(torch.autograd.Function):
     """`preactivations_at` with sparse gradients: of the encoder by one sparse product, of both biases from sums over the batch."""
 
     @staticmethod
@@ -154,7 +188,7 @@ def preactivations_at(
 
     `known` are these numbers themselves, where choosing has made them.
     """
-    return Preactivations.apply(x, b_dec, W_enc, b_enc, latents, offsets, known)  # type: ignore[no-any-return, no-untyped-call]
+    return PreactivationsAt.apply(x, b_dec, W_enc, b_enc, latents, offsets, known)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def pick(chosen: Bool[Tensor, " nnz"], latents: Int[Tensor, " nnz"], offsets: Int[Tensor, " ends"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -137,6 +137,8 @@ def how_to_read(board: Board) -> str:
         f"(stream seed {words(streams)}), whose own variance is in no ±. Digits are those that this, or the 95% interval over documents, supports.",
         "**Empty cells** have a letter, and the reason stands under the table.",
     ]  # fmt: skip
+    if len(rates := sorted({sae.rate for sae in board.everything if sae.rate and not sae.control})) > 1:
+        lines.append(f"**Learning rates** are not the same for all SAEs ({words(f'{rate:.3g}' for rate in rates)}); the table of training has each one's.")
     names = {sae.variant: sae.control for sae in board.everything}
     variants = "\n".join(f"- `{name}`: {describe(name, control)}" for name, control in names.items())
     columns = "\n".join(meanings(board))

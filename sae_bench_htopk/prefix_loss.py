@@ -153,8 +153,11 @@ def add_rows(
         more = ops.scatter(weights, level.latents, level.ends, G, size)
         return more if total is None else total.add_(more)
     total = G.new_zeros(size, G.shape[1]) if total is None else total
-    rows = G if level.single else G.index_select(0, level.rows)
-    return total.index_add_(0, level.latents, rows * weights[:, None])
+    if level.single:
+        return total.index_add_(0, level.latents, G * weights[:, None])
+    for part in ops.pieces(len(weights), G.shape[1]):
+        total.index_add_(0, level.latents[part], G.index_select(0, level.rows[part]) * weights[part, None])
+    return total
 
 
 def prefix_loss_reference(

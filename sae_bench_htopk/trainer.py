@@ -14,13 +14,20 @@ from sae_bench_htopk.contract import Codes, Statistics, Step, Variant
 from sae_bench_htopk.prefix_loss import prefix_loss
 from sae_bench_htopk.text import TextError
 
+CROWD = 6  # dead latents for each one used by AuxK, above which sparse codes are faster than dense products
 CHUNK = 512  # rows of a large matrix that are worked on at a time, so that they stay in cache
 RECIPE_VERSION = 3  # rises when a change here moves weights; tests/test_trainer.py holds the losses that tell
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training is the same for all variants. The source of each default stands beside it."""
+    """What training is the same for all variants. The source of each default stands beside it.
+
+    Beside these, for all alike: activations at a mean squared norm of 1 (dictionary_learning), on 2^17 tokens without those of ten times the
+    median norm (ours); decoder rows random with the encoder tied to them (Gao et al.); b_dec from the stream's mean (sparsify; Gao et al. take
+    the geometric median) and taken from x before encoding (Gao et al.; HierarchicalTopK's formula, as far as it is known, does not); Adam's
+    eps of 1e-8 (torch, dictionary_learning; Gao et al. 6e-10); running thresholds that keep 0.999 of themselves (dictionary_learning).
+    """
 
     tokens: int
     batch: int
@@ -36,7 +43,7 @@ class Recipe:
     dead_after: int = 10_000_000  # tokens without firing (Gao et al.)
     ema_from: float = 0.5  # share of the steps before running thresholds begin; ours (dictionary_learning: 1,000 steps, too late for small runs)
     block: int = 65_536  # activation vectors that are shuffled together; ours
-    stream_seed: int = 0
+    stream_seed: int = 0  # ours
 
     def __post_init__(self) -> None:
         if self.batch > self.block:
@@ -121,11 +128,25 @@ def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor
     Gao et al. 2024 (arXiv:2406.04093), appendix A.2. Only the dead latents' columns are ever made.
     """
     left = (x - x_hat).detach()
+    error = (sparse_error if len(dead) > CROWD * k else dense_error)(variant, x, left, dead, k)
+    return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+
+
+def dense_error(variant: Variant, x: Float[Tensor, "batch d"], left: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
+    """Mean squared error of the k strongest dead latents, densely: the fast way where most of the dead are used."""
+    activations = variant.activation(variant.preactivations(x, dead))
+    if k < len(dead):
+        strongest = activations.detach().topk(k, dim=1, sorted=False).indices
+        activations = activations * torch.zeros_like(activations).scatter_(1, strongest, 1.0)
+    return (left - activations @ variant.W_dec.index_select(0, dead)).square().sum(1).mean()
+
+
+def sparse_error(variant: Variant, x: Float[Tensor, "batch d"], left: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
+    """The same from sparse codes, with gradients at the chosen alone."""
     with torch.no_grad():
         values, latents, offsets = ops.choose_per_row(variant.activation(variant.preactivations(x, dead)), k)
     values = variant.activations_at(x, Codes(values, latents := dead[latents], offsets))
-    error, _ = prefix_loss(values, latents, offsets, variant.W_dec, torch.zeros_like(variant.b_dec), left, *ops.last_prefix(offsets))
-    return error / (left - left.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+    return prefix_loss(values, latents, offsets, variant.W_dec, torch.zeros_like(variant.b_dec), left, *ops.last_prefix(offsets))[0]
 
 
 @torch.no_grad()

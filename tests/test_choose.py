@@ -94,6 +94,28 @@ def test_rows_that_would_propose_nearly_all_are_done_in_float32(mine, theirs) ->
         assert proposals.proposed <= choose.MOST * 8 * 64
 
 
+def test_one_crowded_row_widens_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row whose latents are all alike is done in float32; the rest is proposed as before."""
+    x, W, b = problem(100, 64, 4096)
+    x[7] = 0.0
+    b = b * 0 + 0.01
+    proposals, scores = choose.Proposals(), torch.addmm(b, x, W.T).relu()
+    same(choose.per_row(x, W, b, 8, proposals), ops.choose_per_row(scores, 8), scores)
+    assert proposals.redone == 1
+
+
+def test_proposals_are_for_large_encoders_on_a_cpu_that_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch does not say whether it has, they are left; so they are for few multiplications a latent and in float64."""
+    x, W = torch.zeros(4, 64), torch.zeros(4096, 64)
+    monkeypatch.setattr(choose, "has_bfloat16", lambda: True)
+    assert choose.worth_it(x, W, 8) and not choose.worth_it(x, W, 9) and not choose.worth_it(x.double(), W.double(), 8)
+    monkeypatch.undo()
+    choose.has_bfloat16.cache_clear()
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert not choose.worth_it(x, W, 8)
+    choose.has_bfloat16.cache_clear()
+
+
 @pytest.mark.parametrize(("latents", "k"), [(4096, 16), (517, 7), (2048, 1024), (64, 64)])
 def test_k_latents_reach_what_it_says(latents: int, k: int) -> None:
     """At least k scores of each row; and where groups are many, not many more."""

@@ -274,6 +274,15 @@ def test_words_of_variants_and_columns(built: Path) -> None:
     )
 
 
+def test_learning_rates_that_differ_are_said(tmp_path: Path) -> None:
+    """On the page's list of what to know, and for each SAE; nothing is said where all have one."""
+    for rates, said in (((0.006, 0.006), False), ((0.006, 0.012), True)):
+        made = [{**make("topk", k), "settings": {"tokens": 200000, "rate": rate}} for k, rate in zip((8, 32), rates, strict=True)]
+        page = page_of(put(tmp_path / str(said), made))
+        assert ("**Learning rates** are not the same for all SAEs (0.006 and 0.012)" in page) == said
+        assert [cells(section(page, "Training"), f"topk k={k}")[7] for k in (8, 32)] == [f"{rate:g}" for rate in rates]
+
+
 def board_of(*made: Made) -> board.Board:
     """The board of some records."""
     return board.assemble(list(made))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_bench_htopk import ops
 from sae_bench_htopk import prefix_loss as module
@@ -48,6 +49,36 @@ def test_prefix_loss_x_hat_is_the_decoded_codes() -> None:
         for code in range(int(offsets[row]), int(offsets[row + 1])):
             dense[row, index[code]] += values[code]
     torch.testing.assert_close(x_hat, b + dense @ W)
+
+
+@pytest.mark.parametrize("kind", ["every prefix", "last"])
+def test_nothing_is_as_large_as_a_row_for_each_code(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor of forward or backward has d numbers for each code, whether codes are fewer than latents or more."""
+    monkeypatch.setattr(ops, "GATHERED", 200)
+    monkeypatch.setattr(module, "CACHED", 200)
+    for latents in (30, 900):
+        values, index, offsets = ragged(20, latents, 6, seed=3, full=True)
+        W, b, x = (torch.randn(*size, dtype=torch.float64) for size in ((latents, 10), (10,), (20, 10)))
+        omega, omega_0 = (weights.double() for weights in ops.last_prefix(offsets)) if kind == "last" else (torch.rand_like(values), x.new_zeros(20))
+        with Shapes() as made:
+            prefix_loss(values.requires_grad_(), index, offsets, W.requires_grad_(), b.requires_grad_(), x, omega, omega_0)[0].backward()
+        wide = {shape for shape in made.seen if len(shape) > 1 and shape[-1] == 10}
+        assert (latents, 10) in wide and all(shape in {(latents, 10), (20, 10)} or shape[0] * 10 <= 200 for shape in wide)
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the shape of every tensor that an operation gives."""
+
+    def __init__(self) -> None:
+        """Nothing seen."""
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        """Runs the operation as it is."""
+        answer = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(one.shape) for one in (answer if isinstance(answer, tuple | list) else [answer]) if isinstance(one, torch.Tensor)}
+        return answer
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -44,7 +44,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def suite(material: Path, folder: Path, **changes: object) -> Path:
-    """Writes a small suite with all five variants; `changes` replace top-level keys."""
+    """Writes a small suite with every variant; `changes` replace top-level keys."""
     content = {
         "schema": 1,
         "title": "A test",
@@ -58,7 +58,10 @@ def suite(material: Path, folder: Path, **changes: object) -> Path:
         },
         "train": {"tokens": 8192, "batch": 256, "latents": 64, "dead_after": 1024, "rate": 0.003, "block": 2048},
         "seeds": [0],
-        "saes": [{"variant": name, "k": 8, **({"groups": [0.25, 0.5, 1.0]} if name == "matryoshka" else {})} for name in VARIANTS],
+        "saes": [
+            *({"variant": name, "k": 8, **({"groups": [0.25, 0.5, 1.0]} if name == "matryoshka" else {})} for name in VARIANTS),
+            {"variant": "relu", "l1": 0.1}, {"variant": "pruned_vanilla", "base": "relu", "l1": 0.1},
+        ],
         "read": {"k": [4, 8], "latents": ["all", 32]},
         "metrics": [
             "explained_variance", "sparsity",
@@ -120,8 +123,11 @@ def test_a_run_measures_every_variant_and_control_at_every_reading(finished: Pat
     """Rows for all; what was asked for is there; a row reading's L0 never exceeds k; training explains more than no training."""
     found = records.read_all(finished / "leaderboard" / "small")
     rows = [row for record in found for row in record["rows"]]
-    assert {row["variant"] for row in rows} == {*VARIANTS, "pca", "untrained", "random_decoder"}
-    assert len(found) == 7  # pruned_vanilla reads topk's weights
+    assert {row["variant"] for row in rows} == {*VARIANTS, "relu", "pca", "untrained", "random_decoder"}
+    assert len(found) == 8  # pruned_vanilla reads topk's weights, and relu's
+    assert {record["sae"]["variant"] for record in found for row in record["rows"] if row["variant"] == "pruned_vanilla"} == {"topk", "relu"}
+    measured = [(row["budget_measured"], row["budget"] > 0) for row in rows if row["config"].get("l1") is not None]
+    assert set(measured) == {(True, True)}
     for row in rows:
         assert row["values"]["explained_variance.ev"] is not None
         assert (row["values"]["downstream_loss.delta"] is None) == ("downstream_loss.delta" in row["missing"])
@@ -143,9 +149,10 @@ def test_a_running_threshold_is_a_row_and_one_that_was_never_kept_an_empty_one()
 
 def test_pruned_vanilla_reads_the_numbers_of_its_base(finished: Path) -> None:
     """The same weights at the same reading are the same numbers."""
-    rows = {name: row for (_, name), row in values(finished).items()}
-    shared = [name.removeprefix("topk") for name in rows if name.startswith("topk")]
-    assert shared and all(rows["topk" + reading] == rows["pruned_vanilla" + reading] for reading in shared)
+    rows = values(finished)
+    for base in ("topk", "relu"):
+        shared = [(file, name.removeprefix(base)) for file, name in rows if name.startswith(base)]
+        assert shared and all(rows[file, base + reading] == rows[file, "pruned_vanilla" + reading] for file, reading in shared)
 
 
 def test_a_second_run_does_nothing(finished: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +255,7 @@ def test_plan_says_what_and_why_and_writes_nothing(finished: Path, material: Pat
     next((folder / "leaderboard" / "small").glob("*.json")).unlink()
     assert main(["plan", str(path), "--output", str(folder), "--device", "cpu"]) == 0
     text = capsys.readouterr().out
-    assert text.count(" done ") == 6 and text.count(" evaluate ") == 1 and "no record is" in text
+    assert text.count(" done ") == 7 and text.count(" evaluate ") == 1 and "no record is" in text
 
 
 @pytest.mark.parametrize(

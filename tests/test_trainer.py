@@ -10,17 +10,18 @@ from sae_bench_htopk.contract import Variant
 from sae_bench_htopk.text import TextError
 from sae_bench_htopk.trainer import Learner, Recipe, auxk_loss, train
 from tests.synthetic import D, batches, units
+from tests.synthetic import settings as settings_of
 
 # The loss of each variant's 20th step on the synthetic stream. If one moves, weights of old records no longer mean the same:
 # raise trainer.RECIPE_VERSION together with the number here.
-GOLDEN = {"batchtopk": 0.189473, "hierarchical_topk": 0.213076, "matryoshka": 0.270301, "topk": 0.180744}
+GOLDEN = {"batchtopk": 0.189473, "hierarchical_topk": 0.213076, "matryoshka": 0.270301, "relu": 0.151231, "topk": 0.180744}
 
 
 def learner(name: str, latents: int = 64, **recipe: float) -> Learner:
-    """A new learner of a variant at k 4."""
+    """A new learner of a variant, at k 4 where it has one."""
     kind = plugins.variant(name)
     settings = {"tokens": 100 * 128, "batch": 128, "latents": latents, "rate": 2e-3} | recipe
-    return Learner(kind(kind.Config(k=4), D, latents, 0), Recipe(**settings), units().statistics)  # type: ignore[arg-type]
+    return Learner(kind(settings_of(kind, 4), D, latents, 0), Recipe(**settings), units().statistics)  # type: ignore[arg-type]
 
 
 def test_schedule_rises_holds_and_falls_to_zero() -> None:
@@ -36,8 +37,10 @@ def test_default_rate_is_dictionary_learnings() -> None:
     assert recipe.learning_rate(2**14) == pytest.approx(2e-4) and recipe.learning_rate(2**16) == pytest.approx(1e-4)
 
 
-def test_auxk_explains_the_left_over_with_dead_latents_only() -> None:
-    """The loss is the hand-made one, and its gradient touches no row of a living latent."""
+@pytest.mark.parametrize("crowd", [0, 6])
+def test_auxk_explains_the_left_over_with_dead_latents_only(crowd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is the hand-made one, sparse or dense, with its gradient, which touches no row of a living latent."""
+    monkeypatch.setattr(trainer, "CROWD", crowd)
     variant = learner("topk").variant
     x = next(batches(1, 32))
     x_hat = 0.5 * x
@@ -45,10 +48,13 @@ def test_auxk_explains_the_left_over_with_dead_latents_only() -> None:
     loss = auxk_loss(variant, x, x_hat, dead, 2)
     loss.backward()
     left = x - x_hat
-    activations = ((x - variant.b_dec) @ variant.W_enc[dead].T).relu().detach()
+    activations = ((x - variant.b_dec) @ variant.W_enc[dead].T).relu()
     strongest = activations * (activations >= activations.topk(2, dim=1).values[:, -1:])
     error = (left - strongest @ variant.W_dec[dead]).square().sum(1).mean() / (left - left.mean(0)).square().sum(1).mean()
     assert loss.item() == pytest.approx(error.item(), rel=1e-5)
+    moved = [variant.W_dec, variant.W_enc, variant.b_dec]
+    for parameter, wanted in zip(moved, torch.autograd.grad(error, moved), strict=True):
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=1e-6)
     for parameter in (variant.W_dec, variant.W_enc):
         assert set(parameter.grad.abs().sum(1).nonzero()[:, 0].tolist()) <= set(dead.tolist())
 

@@ -62,6 +62,39 @@ def test_hierarchical_topk_is_the_weighted_sum_of_the_losses_of_its_prefixes(con
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 512])
+def test_hierarchical_topk_from_one_code_to_512(k: int) -> None:
+    """In float32 against one dense TopK loss for each prefix in float64, with the gradients: codes that are taken away come back as they were."""
+    kind = plugins.variant("hierarchical_topk")
+    variant, twin = (kind(kind.Config(k=k), D, 1500, 0) for _ in range(2))
+    with torch.no_grad():
+        for one in (variant, twin.double()):
+            one.W_enc.mul_(0.8)  # at the start it is the decoder, and the best scale of a single code is no slope at all
+    x = next(batches(1, 5))
+    dense = activations(twin, x.double())
+    ordered = dense.topk(k)
+    assert int((dense > 0).sum(1).min()) > k
+    prefixes = (torch.zeros_like(dense).scatter_(1, ordered.indices[:, :j], ordered.values[:, :j]) for j in range(1, k + 1))
+    wanted = torch.stack([error(twin, x.double(), prefix) for prefix in prefixes]).mean()
+    loss = variant.step(x).loss
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+    for mine, theirs in zip(torch.autograd.grad(loss, list(variant.parameters())), torch.autograd.grad(wanted, list(twin.parameters())), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_a_step_is_the_same_without_the_private_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch may take it away: the fall-back gives the same loss and gradients."""
+    answers = []
+    for product in (ops.bag_dots, None):
+        monkeypatch.setattr(ops, "bag_dots", product)
+        variant = made("hierarchical_topk", k=6)
+        loss = variant.step(next(batches(1, BATCH))).loss
+        answers.append([loss.detach(), *torch.autograd.grad(loss, list(variant.parameters()))])
+    assert answers and ops.bag_dots is None
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -184,6 +217,8 @@ def test_pruned_vanilla_reads_whom_it_names() -> None:
     """topk and batchtopk by their k, relu by its penalty; never both, never none."""
     kind = plugins.variant("pruned_vanilla")
     assert kind.trained_as(kind.Config(k=8)) == ("topk", {"k": 8})
+    assert kind.trained_as(kind.Config(k=8, base="batchtopk")) == ("batchtopk", {"k": 8})
+    assert [kind.native(kind.Config(k=8, base=base)) for base in ("topk", "batchtopk")] == ["row", "threshold"]
     assert kind.trained_as(kind.Config(base="relu", l1=0.1)) == ("relu", {"l1": 0.1})
     for config in ({}, {"l1": 0.1}, {"k": 8, "l1": 0.1}, {"base": "relu"}, {"base": "relu", "k": 8, "l1": 0.1}):
         with pytest.raises(ValueError, match=r"base: .*wanted with"):

@@ -13,7 +13,7 @@ from sae_bench_htopk.contract import Codes, Step, Variant
 
 
 class HierarchicalTopK(Variant):
-    """One SAE for every budget up to K: the loss is the mean error over the prefixes j in J of the K largest latents."""
+    """One SAE for every budget up to K: the loss is the mean error, weighted if set so, over prefixes of the K largest latents."""
 
     @dataclass(frozen=True)
     class Config:

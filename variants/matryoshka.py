@@ -14,7 +14,7 @@ from sae_bench_htopk.contract import Codes, Selector, Step, Variant
 
 
 class Matryoshka(Variant):
-    """Nested dictionaries: latents of the first n must reconstruct alone, for each n of a list; equal weights."""
+    """Nested dictionaries: latents of the first n must reconstruct alone, for each n of a list; their errors weigh alike unless set."""
 
     @dataclass(frozen=True)
     class Config:

@@ -95,7 +95,7 @@ def plot() -> Figure:
         axis.axvline(SHARED, color=GREY, linestyle=":")
         axis.set_title(variant, color=GREY, fontsize=11)
         axis.set_xlabel("rate (log scale)", color=GREY)
-        axis.legend(frameon=False, labelcolor=GREY)
+        axis.legend(frameon=False, labelcolor=GREY, loc="upper center")
         finish(axis)
     figure.axes[0].set_ylabel("error over the least", color=GREY)
     return figure

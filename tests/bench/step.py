@@ -31,7 +31,7 @@ from sae_bench_htopk.trainer import Learner, Recipe
 from tests.bench.machine import extra_memory, machine
 
 SHAPES = [(256, 8192, 32, 2048), (768, 16384, 64, 2048)]  # d, latents, k, batch
-ROUNDS, WARM_UP, RATE = 7, 2, 1e-4
+ROUNDS, WARM_UP, RATE = 9, 2, 1e-4
 GROUPS = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)
 Step = Callable[[Tensor], object]
 
@@ -56,15 +56,15 @@ def ours(name: str, d: int, latents: int, k: int, batch: int, dead: float = 0.0,
     recipe = Recipe(tokens=10_000 * batch, batch=batch, latents=latents, rate=RATE, warm_up=0.0, decay=0.0, dead_after=10**12 if dead else 10**9)
     learner = Learner(kind(kind.Config(k=k, **config), d, latents, 0), recipe, Statistics(torch.zeros(d), torch.eye(d) / d))
     if dead:
-        bury(learner.variant.b_enc, learner.silent_for, dead)
+        bury(learner.variant.W_enc, learner.silent_for, dead)
     return learner.take
 
 
-def bury(b_enc: Tensor, ages: Tensor, share: float) -> None:
-    """Makes that share of the latents dead for as long as the benchmark runs, and near enough to fire for AuxK."""
+def bury(W_enc: Tensor, ages: Tensor, share: float) -> None:
+    """Makes that share of the latents dead: too weak to be among the k, yet positive for half of the vectors, so that AuxK has all it may use."""
     every = round(1 / share)
     with torch.no_grad():
-        b_enc[::every] = -0.2
+        W_enc[::every] *= 0.25
     ages[::every] = 2 * 10**12
 
 
@@ -74,7 +74,7 @@ def dictionary_learning(kind: type, d: int, latents: int, k: int, batch: int, au
     trainer = kind(steps=10**6, activation_dim=d, dict_size=latents, k=k, layer=0, lm_name="none", lr=RATE, warmup_steps=0, device="cpu", **shares)
     if dead:
         trainer.dead_feature_threshold = 10**12
-        bury(trainer.ae.encoder.bias.data, trainer.num_tokens_since_fired, dead)
+        bury(trainer.ae.encoder.weight.data, trainer.num_tokens_since_fired, dead)
 
     def step(x: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -105,10 +105,11 @@ def sparsify(d: int, latents: int, k: int, autocast: bool = False) -> Step:
     return step
 
 
-def saelens(d: int, latents: int, k: int, batch: int) -> Step:
+def saelens(d: int, latents: int, k: int, batch: int, autocast: bool = False) -> Step:
     """SAELens' trainer's `step`."""
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d, d_sae=latents, k=k))
-    trainer = SAETrainer(SAETrainerConfig(total_training_samples=10**6 * batch, train_batch_size_samples=batch, lr=RATE, lr_end=RATE / 10), sae, iter(()))
+    settings = SAETrainerConfig(total_training_samples=10**6 * batch, train_batch_size_samples=batch, lr=RATE, lr_end=RATE / 10, autocast=autocast)
+    trainer = SAETrainer(settings, sae, iter(()))
     return trainer.step
 
 
@@ -120,10 +121,13 @@ def methods(d: int, latents: int, k: int, batch: int) -> dict[str, Step]:
         "dictionary_learning TopK, bf16 autocast": dictionary_learning(TopKTrainer, *shape, autocast=True),
         "dictionary_learning TopK, 10% dead": dictionary_learning(TopKTrainer, *shape, dead=0.1),
         "dictionary_learning BatchTopK": dictionary_learning(BatchTopKTrainer, *shape),
+        "dictionary_learning BatchTopK, bf16 autocast": dictionary_learning(BatchTopKTrainer, *shape, autocast=True),
         "dictionary_learning Matryoshka": dictionary_learning(MatryoshkaBatchTopKTrainer, *shape),
+        "dictionary_learning Matryoshka, bf16 autocast": dictionary_learning(MatryoshkaBatchTopKTrainer, *shape, autocast=True),
         "sparsify": sparsify(d, latents, k),
         "sparsify, bf16 autocast": sparsify(d, latents, k, autocast=True),
         "SAELens TopK": saelens(*shape),
+        "SAELens TopK, bf16 autocast": saelens(*shape, autocast=True),
         "ours topk": ours("topk", *shape),
         "ours topk, 10% dead": ours("topk", *shape, dead=0.1),
         "ours batchtopk": ours("batchtopk", *shape),
