@@ -71,4 +71,15 @@ def error(learner: Learner, halves: Halves, k: int | None = None) -> float:
     reading = Reading(k or variant.calibration.budget, select=native)
     calibrate(variant, [reading], halves.first, native, budget)
     left = sum(float((part - variant.decode(variant.encode(part, reading))).double().square().sum()) for part in halves.second.split(2048))
-    return left / float((halves.second - halves.second.mean(0)).double().square().sum())
+    return left / scatter(halves.second)
+
+
+@torch.no_grad()
+def objective(learner: Learner, halves: Halves) -> float:
+    """What training lowers, over the same variance, on the second half."""
+    return sum(float(learner.variant.step(part).loss) * len(part) for part in halves.second.split(2048)) / scatter(halves.second)
+
+
+def scatter(x: Tensor) -> float:
+    """The sum of squared distances from the mean."""
+    return float((x - x.mean(0)).double().square().sum())

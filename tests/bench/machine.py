@@ -42,17 +42,31 @@ def extra_memory(step: Callable[[], object]) -> float:
     return (status("VmHWM") - before) / 1024
 
 
-def product_ms(dtype: torch.dtype, rounds: int = 9) -> float:
-    """Median ms of the product that makes all scores of a batch at the larger shape of step.py: [2048, 768] by [768, 16384]."""
-    x, W = torch.randn(2048, 768).to(dtype), torch.randn(16384, 768).to(dtype)
+def median_ms(step: Callable[[], object], rounds: int = 9) -> float:
+    """Median ms of some calls, after one that is not counted."""
     seconds = []
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
         clock = time.perf_counter()
-        x @ W.T
+        step()
         seconds.append(time.perf_counter() - clock)
-    return 1000 * statistics.median(seconds)
+    return 1000 * statistics.median(seconds[1:])
+
+
+def products() -> str:
+    """What proposals cost at the larger shape of step.py: a batch of [2048, 768] by an encoder of [768, 16384], for one learner and for ten."""
+    x, encoders = torch.randn(2048, 768), [torch.randn(16384, 768).bfloat16() for _ in range(10)]
+    W, x16, stacked = encoders[0].float(), x.bfloat16(), torch.cat(encoders)
+    times = {
+        "product in float32": median_ms(lambda: x @ W.T),
+        "product in bfloat16": median_ms(lambda: x16 @ encoders[0].T),
+        "rounding the batch": median_ms(x.bfloat16),
+        "rounding the encoder": median_ms(W.bfloat16),
+        "ten products in bfloat16, in turn": median_ms(lambda: [x16 @ one.T for one in encoders], 3),
+        "one product by ten stacked encoders": median_ms(lambda: x16 @ stacked.T, 3),
+    }
+    return "\n".join(f"{name}: {ms:.1f} ms" for name, ms in times.items())
 
 
 if __name__ == "__main__":
     print(machine())
-    print(f"[2048, 768] by [768, 16384]: float32 {product_ms(torch.float32):.0f} ms, bfloat16 {product_ms(torch.bfloat16):.0f} ms")
+    print(products())

@@ -2,7 +2,8 @@
 
 python -m tests.bench.rates
 
-Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text. Appends to rates.jsonl beside this file,
+Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text: the error, and where a penalty stands in the
+place of a budget, error and penalty. Appends to rates.jsonl beside this file,
 skips what is there already, prints a Markdown table (the mean error over seeds, the best rate in bold, and what the suite's rate costs),
 and draws rates.svg.
 """
@@ -19,7 +20,7 @@ from tabulate import tabulate
 
 from sae_bench_htopk import suite
 from sae_bench_htopk.figures import GREY, finish
-from tests.bench.bed import Bed, Case, error
+from tests.bench.bed import Bed, Case, error, objective
 
 TOKENS, SEEDS = 1_000_000, (0, 1, 2)
 RATES = tuple(0.0015 * 2**step for step in range(6))
@@ -28,6 +29,7 @@ CASES: dict[str, list[dict[str, object]]] = {
     "batchtopk": [{"k": 8}, {"k": 32}],
     "matryoshka": [{"k": 8, "groups": (0.25, 0.5, 1.0)}, {"k": 32, "groups": (0.25, 0.5, 1.0)}],
     "hierarchical_topk": [{"k": 8}, {"k": 32}],
+    "relu": [{"l1": 0.32}, {"l1": 0.04}],
 }
 FILE = Path(__file__).with_suffix(".jsonl")
 SHARED = suite.load("pycode").train.rate or 0.0
@@ -53,7 +55,7 @@ def sweep() -> None:
                 "config": case.config,
                 "rate": case.recipe.rate,
                 "seed": seed,
-                "error": error(learner, halves),
+                "error": error(learner, halves) if learner.variant.budget(learner.variant.config) else objective(learner, halves),
                 "dead": dead,
                 "tokens": learner.tokens,
             }
@@ -76,8 +78,8 @@ def table() -> str:
         if found := errors_of(variant, config):
             best = min(found, key=lambda rate: fmean(found[rate]))
             cost = f"{fmean(found[SHARED]) - fmean(found[best]):.4f}" if SHARED in found else ""
-            rows.append((variant, config["k"], *(cell(found.get(rate, []), rate == best) for rate in RATES), cost))
-    return tabulate(rows, ["variant", "k", *(f"{rate:g}" for rate in RATES), f"cost of {SHARED:g}"], "github")
+            rows.append((variant, said(config), *(cell(found.get(rate, []), rate == best) for rate in RATES), cost))
+    return tabulate(rows, ["variant", "trained at", *(f"{rate:g}" for rate in RATES), f"cost of {SHARED:g}"], "github")
 
 
 def plot() -> Figure:
@@ -88,7 +90,7 @@ def plot() -> Figure:
             if found := errors_of(variant, config):
                 least = min(fmean(errors) for errors in found.values())
                 bars = [stdev(errors) / least if len(errors) > 1 else 0.0 for errors in found.values()]
-                axis.errorbar(list(found), [fmean(errors) / least for errors in found.values()], bars, marker="o", markersize=4, label=f"k = {config['k']}")
+                axis.errorbar(list(found), [fmean(errors) / least for errors in found.values()], bars, marker="o", markersize=4, label=said(config))
         axis.set_xscale("log", base=2)
         axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES], rotation=45)
         axis.set_ylim(0.98, 1.4)
@@ -99,6 +101,12 @@ def plot() -> Figure:
         finish(axis)
     figure.axes[0].set_ylabel("error over the least", color=GREY)
     return figure
+
+
+def said(config: dict[str, object]) -> str:
+    """The budget, or the penalty."""
+    name, value = next(iter(config.items()))
+    return f"{name} = {value}"
 
 
 def cell(errors: list[float], best: bool) -> str:
