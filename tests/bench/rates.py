@@ -1,19 +1,22 @@
-"""Which learning rate each variant wants, at its smallest and its largest k of the published suite. Run by hand, for an hour:
+"""Which learning rate each variant wants, at its smallest and its largest k of the published suite. Run by hand, for two hours:
 
 python -m tests.bench.rates
 
 Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text: the error, and where a penalty stands in the
 place of a budget, error and penalty. Appends to rates.jsonl beside this file,
 skips what is there already, prints a Markdown table (the mean error over seeds, the best rate in bold, and what the suite's rate costs),
-and draws rates.svg.
+and draws rates.svg. A second table has the rates between which it is close, with one seed and as many tokens as the suite: longer training
+wants lower rates.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -23,6 +26,7 @@ from sae_bench_htopk.figures import GREY, finish
 from tests.bench.bed import Bed, Case, error, objective
 
 TOKENS, SEEDS = 1_000_000, (0, 1, 2)
+LONG = 2_000_000
 RATES = tuple(0.0015 * 2**step for step in range(6))
 CASES: dict[str, list[dict[str, object]]] = {
     "topk": [{"k": 4}, {"k": 32}, {"k": 128}],
@@ -31,43 +35,64 @@ CASES: dict[str, list[dict[str, object]]] = {
     "hierarchical_topk": [{"k": 8}, {"k": 32}],
     "relu": [{"l1": 0.32}, {"l1": 0.04}],
 }
+CLOSE: list[tuple[str, dict[str, object], tuple[float, ...]]] = [
+    ("topk", {"k": 4}, (0.003, 0.006)),
+    ("topk", {"k": 16}, (0.006, 0.012)),
+    ("topk", {"k": 32}, (0.012, 0.017, 0.024)),
+    ("topk", {"k": 128}, (0.012, 0.024)),
+    ("batchtopk", {"k": 8}, (0.003, 0.006)),
+    ("batchtopk", {"k": 32}, (0.012, 0.024)),
+    ("matryoshka", {"k": 32, "groups": (0.25, 0.5, 1.0)}, (0.006, 0.012)),
+    ("hierarchical_topk", {"k": 32}, (0.003, 0.006, 0.012)),
+]
 FILE = Path(__file__).with_suffix(".jsonl")
 SHARED = suite.load("pycode").train.rate or 0.0
 
 
-def done() -> dict[tuple[str, str, float, int], float]:
+class Key(NamedTuple):
+    """What tells one training of the sweep from another."""
+
+    variant: str
+    config: str
+    rate: float
+    seed: int
+    tokens: int
+
+
+def key(case: Case, tokens: int) -> Key:
+    """That of a case."""
+    return Key(case.variant, json.dumps(case.config), case.recipe.learning_rate(case.recipe.latents), case.seed, tokens)
+
+
+def done() -> dict[Key, float]:
     """The errors that are known already."""
     lines = map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if FILE.is_file() else ()
-    return {(line["variant"], json.dumps(line["config"]), line["rate"], line["seed"]): line["error"] for line in lines}
+    return {Key(line["variant"], json.dumps(line["config"]), line["rate"], line["seed"], line["tokens"]): line["error"] for line in lines}
+
+
+def measure(bed: Bed, cases: Sequence[Case], tokens: int) -> None:
+    """Trains what is missing of some cases, in one pass, and appends it."""
+    missing = [case for case in cases if key(case, tokens) not in done()]
+    for case, learner, halves in bed.train(missing) if missing else ():
+        number = error(learner, halves) if learner.variant.budget(learner.variant.config) else objective(learner, halves)
+        with FILE.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**key(case, tokens)._asdict(), "config": case.config, "error": number}) + "\n")
 
 
 def sweep() -> None:
-    """Trains what is missing, a seed and a variant at a time."""
+    """All rates at all seeds, a seed and a variant at a time; then those that are close, for longer."""
     bed = Bed("pycode", TOKENS)
     for seed, (variant, configs) in product(SEEDS, CASES.items()):
-        cases = [Case(variant, config, replace(bed.suite.train, rate=rate), seed) for config, rate in product(configs, RATES)]
-        known = done()
-        missing = [case for case in cases if (variant, json.dumps(case.config), case.recipe.rate, seed) not in known]
-        for case, learner, halves in bed.train(missing) if missing else ():
-            dead = learner.curve[-1]["dead"]
-            line = {
-                "variant": variant,
-                "config": case.config,
-                "rate": case.recipe.rate,
-                "seed": seed,
-                "error": error(learner, halves) if learner.variant.budget(learner.variant.config) else objective(learner, halves),
-                "dead": dead,
-                "tokens": learner.tokens,
-            }
-            with FILE.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), seed) for config, rate in product(configs, RATES)], TOKENS)
         print(f"seed {seed}, {variant}: done", file=sys.stderr, flush=True)
+    bed = Bed("pycode", LONG)
+    measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), SEEDS[0]) for variant, config, rates in CLOSE for rate in rates], LONG)
 
 
 def errors_of(variant: str, config: dict[str, object]) -> dict[float, list[float]]:
     """What is known of one case: rate -> the error of each seed."""
     known = done()
-    found = {rate: [known[key] for seed in SEEDS if (key := (variant, json.dumps(config), rate, seed)) in known] for rate in RATES}
+    found = {rate: [known[one] for seed in SEEDS if (one := Key(variant, json.dumps(config), rate, seed, TOKENS)) in known] for rate in RATES}
     return {rate: errors for rate, errors in found.items() if errors}
 
 
@@ -80,6 +105,15 @@ def table() -> str:
             cost = f"{fmean(found[SHARED]) - fmean(found[best]):.4f}" if SHARED in found else ""
             rows.append((variant, said(config), *(cell(found.get(rate, []), rate == best) for rate in RATES), cost))
     return tabulate(rows, ["variant", "trained at", *(f"{rate:g}" for rate in RATES), f"cost of {SHARED:g}"], "github")
+
+
+def long_table() -> str:
+    """The rates between which it is close, at the suite's own length: one row for each that is known."""
+    known = done()
+    rows = [
+        (variant, said(config), rate, known.get(Key(variant, json.dumps(config), rate, SEEDS[0], LONG))) for variant, config, rates in CLOSE for rate in rates
+    ]
+    return tabulate(rows, ["variant", "trained at", "rate", "error"], "github", floatfmt=("", "", "g", ".4f"))
 
 
 def plot() -> Figure:
@@ -119,5 +153,5 @@ def cell(errors: list[float], best: bool) -> str:
 
 if __name__ == "__main__":
     sweep()
-    print(table())
+    print(table(), long_table(), sep="\n\n")
     plot().savefig(Path(__file__).with_suffix(".svg"), transparent=True)
