@@ -118,8 +118,9 @@ def long_table() -> str:
 
 def plot() -> Figure:
     """Error over the case's least against rate, a panel for each variant; bars are a standard deviation over seeds."""
-    figure = Figure(figsize=(3.4 * len(CASES), 3.2), layout="constrained")
-    for axis, (variant, configs) in zip(figure.subplots(1, len(CASES), sharey=True), CASES.items(), strict=True):
+    shown = {variant: configs for variant, configs in CASES.items() if any(errors_of(variant, config) for config in configs)}
+    figure = Figure(figsize=(3.4 * len(shown), 3.4), layout="constrained")
+    for axis, (variant, configs) in zip(figure.subplots(1, len(shown), sharey=True), shown.items(), strict=True):
         for config in configs:
             if found := errors_of(variant, config):
                 least = min(fmean(errors) for errors in found.values())
@@ -129,9 +130,9 @@ def plot() -> Figure:
         axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES], rotation=45)
         axis.set_ylim(0.98, 1.4)
         axis.axvline(SHARED, color=GREY, linestyle=":")
-        axis.set_title(variant, color=GREY, fontsize=11)
+        axis.set_title(variant, color=GREY, fontsize=11, pad=22)
         axis.set_xlabel("rate (log scale)", color=GREY)
-        axis.legend(frameon=False, labelcolor=GREY, loc="upper center")
+        axis.legend(frameon=False, labelcolor=GREY, loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3, columnspacing=1, handlelength=1)
         finish(axis)
     figure.axes[0].set_ylabel("error over the least", color=GREY)
     return figure

@@ -33,6 +33,16 @@ from tests.bench.machine import extra_memory, machine
 SHAPES = [(256, 8192, 32, 2048), (768, 16384, 64, 2048)]  # d, latents, k, batch
 ROUNDS, WARM_UP, RATE = 9, 2, 1e-4
 GROUPS = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1.0)
+WANTED = [  # of the larger shape: (a slower step, a faster one, how many times the faster it is to be)
+    ("dictionary_learning TopK", "ours topk", 8.0),
+    ("dictionary_learning TopK, bf16 autocast", "ours topk", 3.0),
+    ("sparsify", "ours topk", 2.5),
+    ("sparsify, bf16 autocast", "ours topk", 1.5),
+    ("SAELens TopK", "ours topk", 10.0),
+    ("dictionary_learning BatchTopK", "ours batchtopk", 6.0),
+    ("dictionary_learning Matryoshka", "ours matryoshka", 6.0),
+]
+AT_MOST = [("ours hierarchical_topk", "ours topk", 1.6), ("ours topk, 10% dead", "ours topk", 1.3)]
 Step = Callable[[Tensor], object]
 
 
@@ -143,8 +153,8 @@ def ten(*shape: int) -> Step:
     return lambda x: [learner(x) for learner in learners]
 
 
-def compare(d: int, latents: int, k: int, batch: int) -> str:
-    """The table of one shape."""
+def measure(d: int, latents: int, k: int, batch: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """(seconds of every round, MB beyond what was held) of each method, in turn."""
     steps, x = methods(d, latents, k, batch), data(d, batch, WARM_UP + ROUNDS)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for index, part in enumerate(x):
@@ -153,26 +163,35 @@ def compare(d: int, latents: int, k: int, batch: int) -> str:
             steps[name](part)
             if index >= WARM_UP:
                 seconds[name].append(time.perf_counter() - clock)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    base = median["dictionary_learning TopK"]
-    rows = [
-        (
-            name,
-            1000 * median[name],
-            1000 * min(values),
-            1000 * max(values),
-            batch / median[name],
-            base / median[name],
-            extra_memory(lambda name=name: steps[name](x[0])),
-        )
-        for name, values in seconds.items()
-    ]
-    return tabulate(
-        rows, ["step", "median ms", "least", "most", "vectors/s", "x", "extra MB"], "github", floatfmt=("", ".0f", ".0f", ".0f", ",.0f", ".2f", ".0f")
-    )
+    return seconds, {name: extra_memory(lambda step=step: step(x[0])) for name, step in steps.items()}  # type: ignore[misc]
+
+
+def table(batch: int, seconds: dict[str, list[float]], extra: dict[str, float]) -> str:
+    """Medians of one shape in ms, their range, and how many times dictionary_learning's TopK they are as fast."""
+    base = statistics.median(seconds["dictionary_learning TopK"])
+    rows = []
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        rows.append((name, 1000 * median, 1000 * min(values), 1000 * max(values), batch / median, base / median, extra[name]))
+    heads = ["step", "median ms", "least", "most", "vectors/s", "x", "extra MB"]
+    return tabulate(rows, heads, "github", floatfmt=("", ".0f", ".0f", ".0f", ",.0f", ".2f", ".0f"))
+
+
+def ratios(seconds: dict[str, list[float]]) -> str:
+    """What was wanted of the larger shape, and what came out: medians, with the range of rounds; bold where it is missed."""
+    rows = []
+    for pairs, sign in ((WANTED, 1), (AT_MOST, -1)):
+        for slow, fast, limit in pairs:
+            found = statistics.median(seconds[slow]) / statistics.median(seconds[fast])
+            rounds = sorted(one / other for one, other in zip(seconds[slow], seconds[fast], strict=True))
+            said = f"{found:.2f}" if sign * found >= sign * limit else f"**{found:.2f}**"
+            rows.append((f"{slow} / {fast}", f"at {'least' if sign > 0 else 'most'} {limit:g}", said, f"{rounds[0]:.2f} to {rounds[-1]:.2f}"))
+    return tabulate(rows, ["time over time", "wanted", "of medians", "of single rounds"], "github")
 
 
 if __name__ == "__main__":
     print(machine() + "\n")
     for shape in SHAPES:
-        print("d = {}, {:,} latents, k = {}, batch = {}".format(*shape) + f", {ROUNDS} rounds\n\n{compare(*shape)}\n", flush=True)
+        seconds, extra = measure(*shape)
+        print("d = {}, {:,} latents, k = {}, batch = {}".format(*shape) + f", {ROUNDS} rounds\n\n{table(shape[-1], seconds, extra)}\n", flush=True)
+    print(ratios(seconds))
