@@ -1,98 +1,103 @@
 """Explained variance and its kin: how near the reconstruction comes to the activation, over all held-out rows."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
+from sae_bench_htopk.variance import Spread, added, explained, grouped, spread_after
 
-# c [d]; for each group of rows the sum of x - c [groups, d]; its rows and the sum of ||x - c||^2 [groups, 2]
-Spread: TypeAlias = tuple[Float[Tensor, " d"], Float[Tensor, "groups d"], Float[Tensor, "groups 2"]]
-
-
-def grouped(document: Int[Tensor, " rows"], massive: Bool[Tensor, " rows"], documents: int) -> Int[Tensor, " rows"]:
-    """A group for each document's plain rows, and after those one for each document's massive rows."""
-    return document.long() + documents * massive.long()
-
-
-def added(values: Float[Tensor, "rows columns"], group: Int[Tensor, " rows"], groups: int) -> Float[Tensor, "groups columns"]:
-    """The sum of each group's rows."""
-    return values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
-
-
-@lru_cache(maxsize=2)
-def spread_after(before: Spread | None, x: Float[Tensor, "rows d"], document: Int[Tensor, " rows"], massive: Bool[Tensor, " rows"], documents: int) -> Spread:
-    """The spread of the activations after one more batch. Remembered by identity: SAEs that see the same text share one.
-
-    c is the mean of the first batch: it drops out of the result, but without it the variance would be a small difference of large sums.
-    """
-    c = x.double().mean(0) if before is None else before[0]
-    centred = x.double() - c
-    squares = torch.stack((torch.ones_like(centred[:, 0]), centred.square().sum(1)), dim=1)
-    group = grouped(document, massive, documents)
-    sums = added(centred, group, 2 * documents), added(squares, group, 2 * documents)
-    return (c, *sums) if before is None else (c, before[1] + sums[0], before[2] + sums[1])
+NAMES = ("error", "cosine", "ratio", "nonzero", "squares", "products", "shares", "apart")  # what is summed over the rows of each group
+TINY = torch.finfo(torch.float64).tiny
 
 
 class ExplainedVariance(Metric):
     """Share of the activation's variance about its mean that the reconstruction explains, over all held-out rows at once."""
 
     columns = (
-        Column("ev", "higher", "explained variance: 1 - sum ||x - x_hat||^2 / sum ||x - mean||^2, massive rows left out"),
-        Column("fvu", "lower", "fraction of variance unexplained: 1 - ev"),
-        Column("cosine", "higher", "mean cosine of x and x_hat, massive rows left out; 0 where x_hat is 0"),
-        Column("relative_norm", "neither", "mean of ||x_hat|| / ||x||, massive rows left out: below 1 is shrinkage"),
-        Column("ev_with_massive", "higher", "explained variance over all rows, massive ones too"),
-        Column("massive_share", "neither", "share of rows whose norm is massive"),
-    )
+        Column(
+            "ev", "higher", "explained variance, massive rows left out",
+            formula="1 - sum ||x - x_hat||^2 / sum ||x - mean x||^2 over all rows", source="Gao et al. 2024 (arXiv:2406.04093), as 1 - normalized MSE",
+            pitfall="SAEBench, and SAELens up to 6.18, put E[x^2] where E[x] belongs (SAELens #659): their numbers are of another quantity",
+        ),
+        Column("fvu", "lower", "fraction of variance unexplained", formula="1 - ev", source="progressive coding (arXiv:2505.00190)"),
+        Column(
+            "cosine", "higher", "mean cosine of x and x_hat, massive rows left out", formula="mean of x.x_hat / (||x|| ||x_hat||); 0 where x_hat is 0",
+            source="SAEBench (arXiv:2503.09532)", pitfall="not centred: a large mean of x makes it high for any x_hat",
+        ),
+        Column(
+            "relative_norm", "neither", "how long x_hat is beside x, massive rows left out: below 1 is shrinkage", formula="mean of ||x_hat|| / ||x||",
+            source="SAEBench's L2 ratio (arXiv:2503.09532)", pitfall="error that is orthogonal to x lengthens x_hat, too",
+        ),
+        Column(
+            "relative_bias", "neither", "the factor by which x_hat is too long or too short (below 1) to fit x best, massive rows left out",
+            formula="sum ||x_hat||^2 / sum x.x_hat", source="Rajamanoharan et al. 2024 (arXiv:2404.16014), equation 10",
+            pitfall="not centred: where the mean of x is large, it hides the shrinkage of what varies",
+        ),
+        Column(
+            "ev_centred", "higher", "explained variance with the mean error forgiven, massive rows left out; to compare with KronSAE's numbers",
+            formula="1 - sum_d Var(x - x_hat) / sum_d Var(x)", source="KronSAE (arXiv:2505.22255); dictionary_learning, as a mean over batches", pitfall="a constant offset of x_hat costs nothing",
+        ),
+        Column(
+            "ev_legacy", "higher", "one minus the mean of per-row ratios, massive rows left out; to compare with older tables",
+            formula="1 - mean of ||x - x_hat||^2 / ||x - m||^2, m the mean of the training stream",
+            source="SAELens' explained_variance_legacy and SAEBench's paper (arXiv:2503.09532), with the mean of each batch as m",
+            pitfall="one row near m can decide it; with a batch's own mean it would depend on how text is cut into batches",
+        ),
+        Column("ev_with_massive", "higher", "explained variance over all rows, massive ones too", formula="as ev", source="ours",
+               pitfall="a few massive rows hold most of the variance of many models: near 1 says little of the others"),
+        Column("massive_share", "neither", "share of rows whose norm is massive", formula="rows above the stream's limit / rows", source="ours"),
+    )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.spread: Spread | None = None
-        self.sums: Float[Tensor, "groups 4"] | None = None  # squared error, cosine, ratio of norms, rows with a norm
+        self.sums: Float[Tensor, "groups 8"] | None = None  # as NAMES says
+        self.errors: Float[Tensor, "groups d"] | None = None  # the sum of x - x_hat
 
     def update(self, batch: Batch) -> None:
         """Adds up in float64, per document and apart for massive rows."""
         text, documents, x, x_hat = batch.text, self.setting.documents, batch.text.x.float(), batch.x_hat.float()
         self.spread = spread_after(self.spread, text.x, text.document, text.massive, documents)
         norm, norm_hat = (rows.norm(dim=1, dtype=torch.float64) for rows in (x, x_hat))
-        tiny = torch.finfo(torch.float64).tiny
-        error = (x - x_hat).square().sum(1, dtype=torch.float64)
-        cosine = (x * x_hat).sum(1, dtype=torch.float64) / (norm * norm_hat).clamp_min(tiny)
-        ratio = torch.where(norm > 0, norm_hat / norm.clamp_min(tiny), 0.0)
-        sums = added(torch.stack((error, cosine, ratio, (norm > 0).double()), dim=1), grouped(text.document, text.massive, documents), 2 * documents)
+        left = x - x_hat
+        error, product = left.square().sum(1, dtype=torch.float64), (x * x_hat).sum(1, dtype=torch.float64)
+        far = (x - text.stream.mean.to(x)).square().sum(1, dtype=torch.float64)
+        rows = {
+            "error": error,
+            "cosine": product / (norm * norm_hat).clamp_min(TINY),
+            "ratio": torch.where(norm > 0, norm_hat / norm.clamp_min(TINY), 0.0),
+            "nonzero": (norm > 0).double(),
+            "squares": norm_hat.square(),
+            "products": product,
+            "shares": torch.where(far > 0, error / far.clamp_min(TINY), 0.0),
+            "apart": (far > 0).double(),
+        }
+        group = grouped(text.document, text.massive, documents)
+        sums, errors = added(torch.stack([rows[name] for name in NAMES], dim=1), group, 2 * documents), added(left.double(), group, 2 * documents)
         self.sums = sums if self.sums is None else self.sums + sums
+        self.errors = errors if self.errors is None else self.errors + errors
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """One division for each number, after all sums."""
-        if self.spread is None or self.sums is None:
+        if self.spread is None or self.sums is None or self.errors is None:
             return {column.name: Missing("no held-out text") for column in self.columns}
         once = (torch.ones(self.setting.documents) if weights is None else weights).to(self.sums)
         plain, everything = torch.cat((once, torch.zeros_like(once))), torch.cat((once, once))
-        _, cosine, ratio, nonzero = map(float, plain @ self.sums)
+        total = dict(zip(NAMES, map(float, plain @ self.sums), strict=True))
         rows, all_rows = (float(group @ self.spread[2][:, 0]) for group in (plain, everything))
         ev, none = explained(self.spread, self.sums[:, 0], plain), Missing("no rows with any weight and a norm above 0")
+        forgiven = float((plain @ self.errors).square().sum()) / rows if rows else 0.0
         return {
             "ev": ev,
             "fvu": ev if isinstance(ev, Missing) else 1 - ev,
-            "cosine": cosine / nonzero if nonzero else none,
-            "relative_norm": ratio / nonzero if nonzero else none,
+            "cosine": total["cosine"] / total["nonzero"] if total["nonzero"] else none,
+            "relative_norm": total["ratio"] / total["nonzero"] if total["nonzero"] else none,
+            "relative_bias": total["squares"] / total["products"] if total["products"] > 0 else Missing("x_hat does not point the way of x on the whole"),
+            "ev_centred": explained(self.spread, self.sums[:, 0], plain, forgiven),
+            "ev_legacy": 1 - total["shares"] / total["apart"] if total["apart"] else Missing("no row differs from the mean of the stream"),
             "ev_with_massive": explained(self.spread, self.sums[:, 0], everything),
             "massive_share": 1 - rows / all_rows if all_rows else Missing("no rows with any weight"),
         }
-
-
-def explained(spread: Spread, errors: Float[Tensor, " groups"], weights: Float[Tensor, " groups"]) -> float | Missing:
-    """1 - error / variance, each group of rows counted `weights` times; the variance is about the mean of just these rows."""
-    _, firsts, counted = spread
-    rows, squares = map(float, weights @ counted)
-    if not rows:
-        return Missing("no rows with any weight")
-    total = squares - float((weights @ firsts).square().sum()) / rows
-    if total <= 1e-12 * squares:
-        return Missing("the activations do not vary, so there is no variance to explain")
-    return 1 - float(weights @ errors) / total

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
 
+SHARES = (5, 25, 50, 75, 95)  # percent of the rows
 DENSE = 0.1  # a latent that fires on more rows than this tells little
 DECADES, BINS = 6, 20  # of the histogram of firing frequencies
 
@@ -18,12 +19,21 @@ class Sparsity(Metric):
     """Codes per row, and latents that never fire or fire too often; massive rows left out."""
 
     columns = (
-        Column("l0", "lower", "mean number of codes per row"),
-        Column("l0_median", "lower", "median number of codes per row"),
-        Column("dead", "lower", "share of the latents in use that never fire on the held-out text", resampled=False),
-        Column("dense", "lower", "share of the latents in use that fire on more than 10% of rows"),
-        Column("density_median", "neither", "median firing frequency of the latents that fire at all", resampled=False),
-    )
+        Column("l0", "lower", "mean number of codes per row", formula="codes / rows", source="the field's",
+               pitfall="with a threshold it is not k: compare at what was measured"),
+        *(
+            Column(f"l0_p{share:02}", "neither", f"number of codes that {share}% of the rows do not exceed", formula="the least such number", source="ours")
+            for share in SHARES
+        ),
+        Column("l0_ratio", "neither", "codes per row over the k that was asked for", formula="l0 / k", source="ours",
+               pitfall="below 1 also where rows have fewer than k positive latents"),
+        Column("dead", "lower", "share of the latents in use that never fire on the held-out text", resampled=False, formula="silent latents / latents in use",
+               source="the field's", pitfall="less text, more of them"),
+        Column("dense", "lower", "share of the latents in use that fire on more than 10% of rows", formula="latents above 0.1 / latents in use",
+               source="SAEBench (arXiv:2503.09532)"),
+        Column("density_median", "neither", "median firing frequency of the latents that fire at all", resampled=False,
+               formula="median of rows with a code / rows", source="ours"),
+    )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -60,7 +70,8 @@ class Sparsity(Metric):
         live = often[often > 0]
         return {
             "l0": float(rows @ np.arange(len(rows)) / rows.sum()),
-            "l0_median": weighted_median(rows),
+            **{f"l0_p{share:02}": quantile(rows, share / 100) for share in SHARES},
+            "l0_ratio": float(rows @ np.arange(len(rows)) / rows.sum()) / self.setting.k if self.setting.k else Missing("the reading's k is not known"),
             "dead": 1 - len(live) / self.setting.usable,
             "dense": float(np.sum(often > DENSE)) / self.setting.usable,
             "density_median": float(np.median(live)) if len(live) else Missing("no latent fires"),
@@ -73,10 +84,17 @@ class Sparsity(Metric):
         often = self.frequencies(np.ones(self.setting.documents))
         exponents = np.log10(often[often > 0]).clip(-DECADES, 0)
         counts, edges = np.histogram(exponents, bins=BINS, range=(-DECADES, 0))
-        return {"log10_frequency": edges.round(6).tolist(), "latents": counts.tolist(), "dead": self.setting.usable - int((often > 0).sum())}
+        histogram = {"log10_frequency": edges.round(6).tolist(), "latents": counts.tolist(), "dead": self.setting.usable - int((often > 0).sum())}
+        return histogram | ({"levels": levels} if len(levels := self.levels(often)) > 1 else {})
+
+    def levels(self, often: Float[np.ndarray, " latents"]) -> dict[str, dict[str, float]]:
+        """For each nested dictionary the codes per row that lie in it, and the share of its latents that never fire."""
+        shells = np.zeros(len(often), dtype=int) if self.setting.shells is None else self.setting.shells.cpu().numpy()
+        inside = {int((shells <= shell).sum()): often[shells <= shell] for shell in range(int(shells.max()) + 1)}
+        whole = self.setting.usable == len(often)  # else many are silent because the reading may not use them
+        return {f"first {size:,}": {"l0": float(some.sum())} | ({"dead": float((some == 0).mean())} if whole else {}) for size, some in inside.items() if size}
 
 
-def weighted_median(rows: Float[np.ndarray, " lengths"] | Int[np.ndarray, " lengths"]) -> float:
-    """The median of 0, 1, 2, ... where each stands as often as `rows` says; the middle of two where half lies on either side."""
-    reached, half = rows.cumsum(), rows.sum() / 2
-    return float(np.searchsorted(reached, half, side="left") + np.searchsorted(reached, half, side="right")) / 2
+def quantile(rows: Float[np.ndarray, " lengths"] | Int[np.ndarray, " lengths"], share: float) -> float:
+    """Of 0, 1, 2, ..., each as often as `rows` says, the least that is not exceeded by that share of them."""
+    return float(np.searchsorted(rows.cumsum(), share * rows.sum() * (1 - 1e-12), side="left"))

@@ -32,7 +32,7 @@ def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "r
     if whole:
         histogram = score_histogram(variant, x, None) if every is None else every
         for reading in whole:
-            variant.calibration.thresholds[reading] = threshold_for(histogram, reading.k * len(x))
+            keep(variant, reading, histogram, len(x))
     variant.calibration.use = usage(variant, x, at_home)
     for rank in sorted({reading.rank for reading in readings if reading.latents is not None}):
         variant.calibration.order[rank] = order_of(variant, rank, seed)
@@ -41,7 +41,7 @@ def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "r
         histogram = score_histogram(variant, x, variant.kept(Reading(1, latents, rank=rank)))
         for reading in inside:
             if (reading.latents, reading.rank) == (latents, rank):
-                variant.calibration.thresholds[reading] = threshold_for(histogram, reading.k * len(x))
+                keep(variant, reading, histogram, len(x))
 
 
 @torch.no_grad()
@@ -54,17 +54,22 @@ def score_histogram(variant: Variant, x: Float[Tensor, "rows d"], latents: Int[T
     return histogram
 
 
-def threshold_for(histogram: Int[Tensor, " bins"], wanted: int) -> float:
-    """The score above which `wanted` scores lie, to one part in 2048; 0 if there are fewer."""
-    above = histogram.flip(0).cumsum(0).flip(0)  # scores in this bin or a higher one
-    enough = (above >= wanted).nonzero()[:, 0]
-    if not len(enough):
-        return 0.0
-    low = int(enough[-1])
-    here, over = int(histogram[low]), int(above[low]) - int(histogram[low])
-    ends = (torch.tensor([low, low + 1], dtype=torch.int32) << SHIFT).view(torch.float32)
-    share = 1 - (wanted - over) / max(here, 1)
-    return float(ends[0] + share * (ends[1] - ends[0]))
+def keep(variant: Variant, reading: Reading, histogram: Int[Tensor, " bins"], rows: int) -> None:
+    """The reading's threshold, and those of every budget below its own."""
+    ladder = thresholds_for(histogram, torch.arange(1, reading.k + 1, device=histogram.device) * rows)
+    variant.calibration.ladders[reading] = ladder
+    variant.calibration.thresholds[reading] = float(ladder[-1])
+
+
+def thresholds_for(histogram: Int[Tensor, " bins"], wanted: Int[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """For each number the score above which so many scores lie, to one part in 2048; 0 if there are fewer."""
+    above = histogram.flip(0).cumsum(0)  # scores in the highest bin, in it or the next, ...
+    place = torch.searchsorted(above, wanted)  # the first of which there are enough
+    low = (BINS - 1 - place).clamp_min(0)
+    here = histogram[low]
+    share = 1 - (wanted - (above[place.clamp_max(BINS - 1)] - here)) / here.clamp_min(1)
+    ends = [(bins.int() << SHIFT).view(torch.float32) for bins in (low, low + 1)]
+    return torch.where(place < BINS, ends[0] + share * (ends[1] - ends[0]), 0.0)
 
 
 def order_of(variant: Variant, rank: Rank, seed: int) -> Int[Tensor, " latents"]:

@@ -78,6 +78,7 @@ class Calibration:
     thresholds: dict[Reading, float] = field(default_factory=dict)
     order: dict[Rank, Int[Tensor, " latents"]] = field(default_factory=dict)  # latents, the first to be kept first
     budget: int = 0  # the k that it was trained at, or the L0 that training came to
+    ladders: dict[Reading, Float[Tensor, " k"]] = field(default_factory=dict)  # of readings by threshold: the thresholds of 1, 2, .. k
     use: dict[Rank, Float[Tensor, " latents"]] = field(default_factory=dict)  # a row's mean of (a ||w||)^2, and of firing, at that budget
 
 
@@ -276,6 +277,21 @@ class Text:
     massive: Bool[Tensor, " rows"]  # norms above the stream's limit: counted, and out of headline numbers
     texts: Sequence[str]  # the text of every held-out document
     model: Continuation
+    stream: Statistics  # of the training stream: what was known before any held-out text
+
+
+class Missing(NamedTuple):
+    """The reason why a number is not there."""
+
+    reason: str
+
+
+class Prefixes(NamedTuple):
+    """One SAE at every budget up to a reading's k: the codes at k' are those of `codes` that enter at k' or before, a prefix of each row."""
+
+    enters: Int[Tensor, " nnz"]  # the least budget at which each code is used, 1 to k
+    before: Float[Tensor, " rows"]  # squared error of each row without any code
+    after: Float[Tensor, " nnz"]  # squared error of the row with the codes up to this one
 
 
 @dataclass(frozen=True)
@@ -285,21 +301,19 @@ class Batch:
     text: Text
     x_hat: Float[Tensor, "rows d"]
     codes: Codes
+    prefixes: Callable[[], Prefixes | Missing] = lambda: Missing("the reading is not known")  # made when it is asked for
 
 
 class Column(NamedTuple):
-    """One number of a metric: its name, which way is better, and what it means in one line."""
+    """One number of a metric: its name, which way is better, and for readers what it means, its formula, its source and what misleads."""
 
     name: str
     better: Literal["higher", "lower", "neither"]
-    meaning: str
+    meaning: str  # one line; this and the three below are words, which no key sees
     resampled: bool = True  # False: drawing documents anew says nothing of its error, as for the share of latents that never fire
-
-
-class Missing(NamedTuple):
-    """The reason why a number is not there."""
-
-    reason: str
+    formula: str = ""
+    source: str = ""  # a paper or a library; "ours" where there is none
+    pitfall: str = ""
 
 
 class Setting(NamedTuple):
@@ -309,6 +323,8 @@ class Setting(NamedTuple):
     latents: int  # of the dictionary
     usable: int  # of them, those that the reading may use
     documents: int
+    k: int = 0  # the budget of the reading; 0: not known
+    shells: Int[Tensor, " latents"] | None = None  # the nested dictionary that each latent belongs to, the innermost 0
 
 
 class Metric(ABC):

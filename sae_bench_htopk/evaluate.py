@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Reading, Setting, Text, Variant
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Prefixes, Reading, Setting, Text, Variant
 from sae_bench_htopk.lm import Captured, SubjectModel
+from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.windows import Windows
 
@@ -78,7 +79,7 @@ def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Seque
     massive = units.is_massive(raw)
     splice = Splice(model, windows, captured, units, massive)
     document, position, token, span = (part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span))
-    return Text(raw * units.scale, document, position, token, span, massive, texts, splice)
+    return Text(raw * units.scale, document, position, token, span, massive, texts, splice, units.statistics)
 
 
 def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
@@ -114,7 +115,8 @@ def empty(model: SubjectModel, jobs: Sequence[Job], documents: int) -> dict[tupl
     """New metrics for every job and reading, by (index of the job, reading)."""
     return {
         (index, reading): {
-            name: kind(Setting(model.d, size := len(job.variant.W_enc), min(reading.latents or size, size), documents)) for name, kind in wanted.items()
+            name: kind(Setting(model.d, size := len(job.variant.W_enc), min(reading.latents or size, size), documents, reading.k, job.variant.shells()))
+            for name, kind in wanted.items()
         }
         for index, job in enumerate(jobs)
         for reading, wanted in job.readings.items()
@@ -129,9 +131,21 @@ def measure(
     text = text_batch(model, windows, units, texts)
     for index, job in enumerate(jobs):
         for reading, codes in encode_all(job.variant, text.x, job.readings):
-            batch = Batch(text, job.variant.decode(codes), codes)
+            batch = Batch(text, job.variant.decode(codes), codes, partial(prefixes, job.variant, reading, codes, text.x))
             for metric in held[index, reading].values():
                 metric.update(batch)
+
+
+@torch.no_grad()
+def prefixes(variant: Variant, reading: Reading, codes: Codes, x: Float[Tensor, "rows d"]) -> Prefixes | Missing:
+    """What the SAE comes to at every budget below the reading's own, from its codes alone."""
+    if reading.select == "ema" or (reading.select == "row" and reading.cut == "after" and reading.latents):
+        return Missing("what is chosen among all and then dropped, or by one threshold alone, has no smaller budgets inside")
+    enters = ops.ranks_in_row(codes.offsets) + 1
+    if reading.select == "threshold":
+        worth = codes.values * variant.W_dec.norm(dim=1)[codes.latents]
+        enters = reading.k + 1 - torch.searchsorted(variant.calibration.ladders[reading].flip(0), worth)  # thresholds fall from budget to budget
+    return Prefixes(enters, *prefix_errors(*codes, variant.W_dec, variant.b_dec, x))
 
 
 def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int, absent: str = "not asked for at this reading") -> dict[str, Any]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeAlias, TypeVar
 
-from sae_bench_htopk.contract import Metric, Variant
+from sae_bench_htopk.contract import Column, Metric, Variant
 from sae_bench_htopk.errors import InputError
 
 Kind: TypeAlias = Literal["variants", "metrics"]
 Plugin = TypeVar("Plugin")
+WORDS = {"meaning", "formula", "source", "pitfall"}  # of a Column: rewording one makes no number anew
 
 
 class PluginError(InputError):
@@ -110,11 +111,17 @@ def first_line(kind: Kind, name: str) -> str:
 
 @functools.lru_cache
 def code_of(path: Path) -> str:
-    """The file's syntax tree without docstrings, as text: what a hash must see and no more. The same on every version of Python."""
+    """The file's syntax tree without docstrings and a Column's words, as text: what a hash must see and no more.
+
+    The same on every version of Python.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Column":
+            node.args = [argument for place, argument in enumerate(node.args) if place < len(Column._fields) and Column._fields[place] not in WORDS]
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in WORDS]
     return canonical(tree)
 
 

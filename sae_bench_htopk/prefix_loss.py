@@ -160,6 +160,25 @@ def add_rows(
     return total
 
 
+def prefix_errors(
+    values: Float[Tensor, " nnz"],
+    latents: Int[Tensor, " nnz"],
+    offsets: Int[Tensor, " ends"],
+    W_dec: Float[Tensor, "latents d"],
+    b_dec: Float[Tensor, " d"],
+    x: Float[Tensor, "batch d"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " nnz"]]:
+    """(||r_0||^2 of each row, ||r_j||^2 after each code), without gradients: what a row's error is at every k, in one sweep."""
+    residual, after = x - b_dec, torch.empty_like(values)
+    before = torch.linalg.vecdot(residual, residual)
+    for part in parts_of(latents, offsets, torch.ones_like(values), x.shape[1]):
+        left = residual[part.rows]
+        for level in part.levels:
+            add_codes(left, values[part.codes][level.place], level, W_dec, -1, W_dec.index_select(0, level.latents) if level.single else None)
+            after[part.codes][level.place] = torch.linalg.vecdot(left, left)[level.rows]
+    return before, after
+
+
 def prefix_loss_reference(
     values: Float[Tensor, " nnz"],
     latents: Int[Tensor, " nnz"],
