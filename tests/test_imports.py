@@ -11,7 +11,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights", "records",
         "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain", "provenance",
-        "power_law", "variance",
+        "power_law", "variance", "stability",
     },
     {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard"},
     {"plan", "run"},
