@@ -1,4 +1,4 @@
-"""Downstream loss: what the language model loses when the reconstruction stands in for its activation."""
+"""Downstream loss: what the language model's predictions lose when the reconstruction stands in for its activation."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
 
 
 class DownstreamLoss(Metric):
-    """Cross-entropy of the next token with the reconstruction spliced in, beside the clean model and two ablations."""
+    """Cross-entropy of the next token with the reconstruction spliced in, and the distance from the clean model's prediction, beside two ablations."""
 
     columns = (
         Column("clean", "neither", "cross-entropy of the untouched model, in nats per token"),
@@ -20,18 +20,25 @@ class DownstreamLoss(Metric):
         Column("score_mean", "higher", "share of the loss under mean ablation that is recovered: (mean - spliced) / (mean - clean)"),
         Column("zero_ablated", "neither", "cross-entropy with 0 in place of the activation, in nats per token"),
         Column("mean_ablated", "neither", "cross-entropy with the mean activation in its place, in nats per token"),
+        Column("kl", "lower", "KL(clean || spliced) of the predicted next token, in nats per token: what changed, whether or not it cost anything"),
+        Column("kl_score_mean", "higher", "share of the divergence under mean ablation that is recovered: 1 - kl / kl_mean"),
+        Column("kl_zero", "neither", "KL(clean || zero-ablated), in nats per token"),
+        Column("kl_mean", "neither", "KL(clean || mean-ablated), in nats per token"),
+        Column("top1", "higher", "share of tokens at which the clean model's likeliest next token is still the likeliest"),
     )
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.sums = torch.zeros(setting.documents, 5, dtype=torch.float64)  # rows, clean, spliced, zero- and mean-ablated
+        # rows and clean loss; loss, divergence and agreement of the spliced, the zero-ablated and the mean-ablated run
+        self.sums = torch.zeros(setting.documents, 11, dtype=torch.float64)
 
     def update(self, batch: Batch) -> None:
-        """Adds up losses per document over the rows that predict a token."""
+        """Adds up per document over the rows that predict a token: the same rows in every term."""
         model = batch.text.model
-        losses = torch.stack((torch.ones_like(model.clean), model.clean, model.spliced(batch.x_hat), model.zero_ablated, model.mean_ablated), dim=1)
+        runs = (*model.spliced(batch.x_hat), *model.zero_ablated, *model.mean_ablated)
+        found = torch.stack((torch.ones_like(model.clean), model.clean, *runs), dim=1)
         predicts = model.predicts
-        self.sums.index_add_(0, batch.text.document[predicts].cpu(), losses[predicts].double().cpu())
+        self.sums.index_add_(0, batch.text.document[predicts].cpu(), found[predicts].double().cpu())
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """Means over predicting rows, each document's counted `weights` times; scores are ratios of means."""
@@ -39,7 +46,7 @@ class DownstreamLoss(Metric):
         rows, *sums = (once.to(self.sums) @ self.sums).tolist()
         if not rows:
             return {column.name: Missing("no row with any weight predicts a token") for column in self.columns}
-        clean, spliced, zero, mean = (value / rows for value in sums)
+        clean, spliced, kl, agrees, zero, kl_zero, _, mean, kl_mean, _ = (value / rows for value in sums)
         return {
             "clean": clean,
             "spliced": spliced,
@@ -48,11 +55,16 @@ class DownstreamLoss(Metric):
             "score_mean": recovered(clean, spliced, mean, "mean"),
             "zero_ablated": zero,
             "mean_ablated": mean,
+            "kl": kl,
+            "kl_score_mean": recovered(0.0, kl, kl_mean, "mean", "KL"),
+            "kl_zero": kl_zero,
+            "kl_mean": kl_mean,
+            "top1": agrees,
         }
 
 
-def recovered(clean: float, spliced: float, ablated: float, name: str) -> float | Missing:
+def recovered(clean: float, spliced: float, ablated: float, name: str, what: str = "cross-entropy") -> float | Missing:
     """The share of what the ablation costs that the reconstruction does not; none if the ablation costs nothing."""
     if ablated <= clean:
-        return Missing(f"{name} ablation costs nothing (cross-entropy {ablated:.4g}, clean {clean:.4g}), so there is nothing to recover")
+        return Missing(f"{name} ablation costs nothing ({what} {ablated:.4g}, clean {clean:.4g}), so there is nothing to recover")
     return (ablated - spliced) / (ablated - clean)

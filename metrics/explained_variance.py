@@ -38,7 +38,8 @@ class ExplainedVariance(Metric):
         ),
         Column(
             "ev_centred", "higher", "explained variance with the mean error forgiven, massive rows left out; to compare with KronSAE's numbers",
-            formula="1 - sum_d Var(x - x_hat) / sum_d Var(x)", source="KronSAE (arXiv:2505.22255); dictionary_learning, as a mean over batches", pitfall="a constant offset of x_hat costs nothing",
+            formula="1 - sum_d Var(x - x_hat) / sum_d Var(x)", source="KronSAE (arXiv:2505.22255); dictionary_learning, as a mean over batches",
+            pitfall="a constant offset of x_hat costs nothing",
         ),
         Column(
             "ev_legacy", "higher", "one minus the mean of per-row ratios, massive rows left out; to compare with older tables",

@@ -243,6 +243,14 @@ class Variant(nn.Module, ABC):
         return Step(loss, x_hat, fired)
 
 
+class Outcome(NamedTuple):
+    """What comes of putting something else in the activation's place: one number for each row, 0 where it does not predict."""
+
+    loss: Float[Tensor, "..."]  # cross-entropy of the next token, in nats
+    kl: Float[Tensor, "..."]  # sum over the vocabulary of p log(p / q), in nats: p is what the untouched model predicts, q what it predicts now
+    agrees: Float[Tensor, "..."]  # 1 where p's likeliest token is q's too, or is as likely as that one
+
+
 @runtime_checkable
 class Continuation(Protocol):
     """The rest of the language model after the hook point, for one batch of windows; a row predicts the token after it."""
@@ -254,15 +262,15 @@ class Continuation(Protocol):
         """Cross-entropy in nats of the untouched model; 0 where a row does not predict, here and in the others."""
 
     @property
-    def zero_ablated(self) -> Float[Tensor, " rows"]:
-        """The losses with zeros in the activation's place."""
+    def zero_ablated(self) -> Outcome:
+        """With zeros in the activation's place, at every spliced row and at no other."""
 
     @property
-    def mean_ablated(self) -> Float[Tensor, " rows"]:
-        """The losses with the stream's mean activation in its place."""
+    def mean_ablated(self) -> Outcome:
+        """With the stream's mean activation in its place."""
 
-    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Float[Tensor, " rows"]:
-        """The losses when the reconstruction stands in for the activation at every spliced row."""
+    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Outcome:
+        """With the reconstruction in its place."""
 
 
 @dataclass(frozen=True)

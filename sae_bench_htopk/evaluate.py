@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Prefixes, Reading, Setting, Text, Variant
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
+from sae_bench_htopk.head import Clean
 from sae_bench_htopk.lm import Captured, SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.stream import Units
@@ -42,32 +43,38 @@ class Splice:
         followed[:, :-1] = windows.real[:, 1:]
         self.predicts = followed.to(massive.device)[windows.real.to(massive.device)] & ~massive
 
-    def losses(self, raw: Float[Tensor, "rows d"] | None) -> Float[Tensor, " rows"]:
-        """Cross-entropy in nats at rows that predict, 0 elsewhere; `raw` in the model's own units, None for the clean run."""
-        replacement = None
-        if raw is not None:
-            replacement = self.captured.activation.clone()
-            replacement[self.replaced] = raw[self.kept].to(replacement.dtype)
-        losses = self.model.losses(self.captured, replacement, self.windows.tokens)[self.windows.real.to(self.replaced.device)]
-        return torch.where(self.predicts, losses, 0.0)
+    def scored(self, values: Float[Tensor, "windows context"]) -> Float[Tensor, " rows"]:
+        """The values of real rows, 0 where a row does not predict."""
+        return torch.where(self.predicts, values[self.windows.real.to(self.replaced.device)], 0.0)
 
-    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Float[Tensor, " rows"]:
-        """The losses with a reconstruction, given in scaled units."""
-        return self.losses(x_hat / self.units.scale)
+    def outcome(self, raw: Float[Tensor, "rows d"]) -> Outcome:
+        """With `raw`, in the model's own units, at replaced rows."""
+        replacement = self.captured.activation.clone()
+        replacement[self.replaced] = raw[self.kept].to(replacement.dtype)
+        return Outcome(*map(self.scored, self.model.outcomes(self.captured, replacement, self.windows.tokens, self.untouched)))
+
+    def spliced(self, x_hat: Float[Tensor, "rows d"]) -> Outcome:
+        """With a reconstruction, given in scaled units."""
+        return self.outcome(x_hat / self.units.scale)
+
+    @cached_property
+    def untouched(self) -> Clean:
+        """What the model predicts if nothing is replaced."""
+        return self.model.clean(self.captured, self.windows.tokens)
 
     @cached_property
     def clean(self) -> Float[Tensor, " rows"]:
         """The losses of the untouched model."""
-        return self.losses(None)
+        return self.scored(self.untouched.loss)
 
     @cached_property
-    def zero_ablated(self) -> Float[Tensor, " rows"]:
-        """The losses with zeros."""
-        return self.losses(torch.zeros(len(self.kept), self.captured.activation.shape[-1], device=self.kept.device))
+    def zero_ablated(self) -> Outcome:
+        """With zeros."""
+        return self.outcome(torch.zeros(len(self.kept), self.captured.activation.shape[-1], device=self.kept.device))
 
     @cached_property
-    def mean_ablated(self) -> Float[Tensor, " rows"]:
-        """The losses with the stream's mean activation."""
+    def mean_ablated(self) -> Outcome:
+        """With the stream's mean activation."""
         return self.spliced(self.units.statistics.mean.to(self.kept.device).expand(len(self.kept), -1))
 
 

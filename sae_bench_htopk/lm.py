@@ -1,25 +1,25 @@
-"""The frozen language model: its activations at one hook point, and its loss when something else stands there.
+"""The frozen language model: its activations at one hook point, and what it predicts when something else stands there.
 
 Decoder layers are found by their shape in any transformers model, so no code here names an architecture.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_bench_htopk.checkpoint import ModelError, fingerprint, load_checkpoint
+from sae_bench_htopk.contract import Outcome
+from sae_bench_htopk.head import Clean, Head, replaced
 
 Site: TypeAlias = Literal["resid_post", "resid_pre", "mlp_out", "attn_out"]
 SUBMODULES: Mapping[str, tuple[str, ...]] = {"mlp_out": ("mlp",), "attn_out": ("self_attn", "attention", "attn")}
-ROWS, LOGITS = 256, 2**26  # one chunk of logits: so many rows, which stay in a CPU's cache, and on other devices so many numbers if that is more
 
 
 class Reached(Exception):
@@ -49,14 +49,12 @@ class SubjectModel:
         self.model = cast(Any, model)  # transformers leaves most of its methods untyped
         self.model.eval().requires_grad_(False)
         self.tokenizer, self.hook = tokenizer, hook
-        self.base: nn.Module = self.model.base_model
-        self.head: nn.Module | None = self.model.get_output_embeddings()
-        if self.base is model or self.head is None:
-            raise ModelError(f"{type(model).__name__}: no causal language model of transformers, wanted a base model and an output embedding")
+        self.head = Head(model)
+        self.base = self.head.base
         config = model.config.get_text_config()
         check_hook(hook, int(config.num_hidden_layers))
         self.blocks = find_layers(self.base, int(config.num_hidden_layers))
-        self.d, self.layers, self.vocabulary = int(config.hidden_size), len(self.blocks), int(config.vocab_size)
+        self.d, self.layers, self.vocabulary = int(config.hidden_size), len(self.blocks), self.head.vocabulary
         self.context: int | None = getattr(config, "max_position_embeddings", None)  # None: the configuration names no limit
         self.layer = self.blocks[hook.layer]
         self.module = find_module(self.layer, hook)
@@ -112,12 +110,22 @@ class SubjectModel:
         return Captured(activation if self.module is self.layer else entry, activation)
 
     @torch.no_grad()
-    def losses(
-        self, captured: Captured, replacement: Float[Tensor, "windows context d"] | None, tokens: Int[Tensor, "windows context"]
-    ) -> Float[Tensor, "windows context"]:
-        """Next-token cross-entropy in nats with `replacement` at the hook point (None: the activation); the last column is 0.
+    def clean(self, captured: Captured, tokens: Int[Tensor, "windows context"]) -> Clean:
+        """What the untouched model predicts; as in `outcomes`, only what follows the hook point runs."""
+        return self.head.clean(self.run_on(captured, None, tokens), tokens.to(self.device))
 
-        Only what follows the hook point runs: layers before it hand on the entry. Logits are float32 whatever the model's dtype.
+    @torch.no_grad()
+    def outcomes(self, captured: Captured, replacement: Float[Tensor, "windows context d"], tokens: Int[Tensor, "windows context"], clean: Clean) -> Outcome:
+        """What comes of `replacement` at the hook point, at places [windows, context], of which the last column is 0.
+
+        Logits are float32 whatever the model's dtype. `clean` is that of the same windows.
+        """
+        return self.head.outcomes(self.run_on(captured, replacement, tokens), tokens.to(self.device), clean)
+
+    def run_on(self, captured: Captured, replacement: Float[Tensor, "windows context d"] | None, tokens: Int[Tensor, "windows context"]) -> Any:
+        """What the base of the model returns with `replacement` at the hook point (None: the activation).
+
+        Only what follows the hook point runs: layers before it hand on the entry.
         """
         tokens, value = tokens.to(self.device), captured.activation if replacement is None else replacement.to(captured.activation)
         inside = self.hook.site in SUBMODULES
@@ -130,21 +138,7 @@ class SubjectModel:
                 stack.enter_context(self.layer.register_forward_pre_hook(lambda _, args, kwargs: with_input(args, kwargs, start), with_kwargs=True))
             elif inside and self.module is not None:
                 stack.enter_context(self.module.register_forward_hook(lambda _, __, out: (value, *out[1:]) if isinstance(out, tuple) else value))
-            output = self.base(input_ids=tokens, use_cache=False)
-        rows, targets = output.last_hidden_state[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()
-        size = ROWS if self.device.type == "cpu" else max(ROWS, LOGITS // self.vocabulary)
-        parts = zip(rows.split(size), targets.split(size), strict=True)
-        losses = [F.cross_entropy(self.logits(type(output), part), target, reduction="none") for part, target in parts]
-        return F.pad(torch.cat(losses).view(len(tokens), tokens.shape[1] - 1), (0, 1))
-
-    def logits(self, Output: Callable[..., Any], rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows vocabulary"]:
-        """Everything that the model does after its base: the head in float32, and soft-capping or scaling where it has them."""
-        forwards: dict[nn.Module, Callable[..., Any]] = {self.base: lambda *_, **__: Output(last_hidden_state=rows[None])}
-        if isinstance(head := self.head, nn.Linear) and head.weight.dtype != torch.float32:
-            bias = None if head.bias is None else head.bias.float()
-            forwards[head] = lambda hidden: F.linear(hidden.float(), head.weight.float(), bias)
-        with replaced(forwards):
-            return self.model(input_ids=torch.zeros(1, len(rows), dtype=torch.long, device=rows.device), use_cache=False).logits[0].float()  # type: ignore[no-any-return]
+            return self.base(input_ids=tokens, use_cache=False)
 
     @torch.no_grad()
     def run_until(self, tokens: Int[Tensor, "windows context"], layer: nn.Module, module: nn.Module | None) -> tuple[Tensor, Any]:
@@ -168,21 +162,6 @@ class SubjectModel:
 def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A layer's arguments with another hidden state."""
     return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
-
-
-@contextmanager
-def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Gives modules another `forward` inside a with block; what each had before comes back, whatever happens inside."""
-    before = {module: vars(module).get("forward") for module in forwards}  # an instance has one of its own if accelerate placed it
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, own in before.items():
-            vars(module).pop("forward", None)
-            if own is not None:
-                module.forward = own
 
 
 def check_hook(hook: Hook, layers: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import GatedRepoError
+from scipy.stats import entropy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -28,7 +29,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sae_bench_htopk import checkpoint, lm
+from sae_bench_htopk import checkpoint, head, lm
 from sae_bench_htopk.lm import Hook, ModelError, SubjectModel
 
 LAYERS, D, VOCABULARY, CONTEXT = 4, 32, 300, 11
@@ -137,9 +138,15 @@ def site_of(family: str, layer: int, site: str) -> nn.Module:
     return {"mlp_out": block.mlp, "attn_out": getattr(block, attention)}.get(site, block)
 
 
+def losses_of(model: SubjectModel, captured: lm.Captured, replacement: Tensor | None) -> Tensor:
+    """Cross-entropy with a replacement, or of the untouched model."""
+    clean = model.clean(captured, TOKENS)
+    return clean.loss if replacement is None else model.outcomes(captured, replacement, TOKENS, clean).loss
+
+
 @torch.no_grad()
-def oracle(family: str, layer: int, site: str, replacement: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(the activation, the losses) of one whole forward pass in which a torch hook reads the hook point and may overwrite it."""
+def oracle(family: str, layer: int, site: str, replacement: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(the activation, the losses, the logits in float64) of one whole forward pass in which a torch hook reads the hook point and may overwrite it."""
     seen: list[Tensor] = []
 
     def output_hook(_: nn.Module, __: Any, output: Any) -> Any:
@@ -161,7 +168,18 @@ def oracle(family: str, layer: int, site: str, replacement: Tensor | None) -> tu
         for place in range(CONTEXT - 1):
             row = logits[window, place].double()
             losses[window, place] = row.logsumexp(0) - row[TOKENS[window, place + 1]]
-    return seen[0], losses
+    return seen[0], losses, logits.double()
+
+
+def distance(clean: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+    """(KL(clean || changed), whether their likeliest tokens are one) from logits in float64, place by place; the last column is 0."""
+    kl, agrees = torch.zeros(TOKENS.shape), torch.zeros(TOKENS.shape)
+    for window in range(len(TOKENS)):
+        for place in range(CONTEXT - 1):
+            p, q = clean[window, place].softmax(0).numpy(), changed[window, place].softmax(0).numpy()
+            kl[window, place] = float(entropy(p, q))
+            agrees[window, place] = float(p.argmax() == q.argmax())
+    return kl, agrees
 
 
 @pytest.mark.parametrize("layer", [0, 2, LAYERS - 1])
@@ -170,32 +188,37 @@ def oracle(family: str, layer: int, site: str, replacement: Tensor | None) -> tu
 def test_agrees_with_a_plain_forward_and_hooks(family: str, site: str, layer: int) -> None:
     model = subject(family, layer, site)
     captured = model.capture(TOKENS)
-    activation, losses = oracle(family, layer, site, None)
+    activation, losses, logits = oracle(family, layer, site, None)
     torch.testing.assert_close(captured.activation, activation, atol=1e-6, rtol=0)
     assert torch.equal(captured.entry, captured.activation if site.startswith("resid") else subject(family, layer, "resid_pre").activations(TOKENS))
-    clean = model.losses(captured, None, TOKENS)
-    torch.testing.assert_close(clean, losses, atol=1e-5, rtol=0)
-    assert (clean[:, -1] == 0).all() and clean.dtype == torch.float32
-    torch.testing.assert_close(model.losses(captured, captured.activation.clone(), TOKENS), clean, atol=1e-6, rtol=0)
+    clean = model.clean(captured, TOKENS)
+    torch.testing.assert_close(clean.loss, losses, atol=1e-5, rtol=0)
+    assert (clean.loss[:, -1] == 0).all() and clean.loss.dtype == torch.float32
+    same = model.outcomes(captured, captured.activation.clone(), TOKENS, clean)
+    torch.testing.assert_close(same.loss, clean.loss, atol=1e-6, rtol=0)
+    assert same.kl.abs().max() < 1e-6 and (same.agrees[:, :-1] == 1).all()
     replacement = OTHER * activation.norm(dim=-1).mean() / D**0.5
-    changed = model.losses(captured, replacement, TOKENS)
-    torch.testing.assert_close(changed, oracle(family, layer, site, replacement)[1], atol=1e-5, rtol=1e-5)
-    assert (changed - clean).abs().max() > 1e-2
-    torch.testing.assert_close(model.losses(captured, None, TOKENS), clean, atol=0, rtol=0)
+    changed = model.outcomes(captured, replacement, TOKENS, clean)
+    _, losses, others = oracle(family, layer, site, replacement)
+    for found, wanted in zip(changed, (losses, *distance(logits, others)), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert (changed.loss - clean.loss).abs().max() > 1e-2 and changed.kl.max() > 1e-3
+    assert torch.equal(model.clean(captured, TOKENS).loss, clean.loss)
 
 
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_the_layers_that_are_needed_run(family: str, site: str) -> None:
     model, layer, ran = subject(family, 2, site), 2, []
-    head = build(family).get_output_embeddings()
+    embedding = build(family).get_output_embeddings()
     handles = [site_of(family, number, "attn_out").register_forward_hook(lambda *_, number=number: ran.append(number)) for number in range(LAYERS)]
-    handles.append(head.register_forward_hook(lambda *_: ran.append("head")))
+    handles.append(embedding.register_forward_hook(lambda *_: ran.append("head")))
     captured = model.capture(TOKENS)
     assert ran == ([0, 1] if site == "resid_pre" else [0, 1, 2])
-    for replacement in (None, OTHER):
+    clean = model.clean(captured, TOKENS)
+    for again in (lambda: model.clean(captured, TOKENS), lambda: model.outcomes(captured, OTHER, TOKENS, clean)):
         ran.clear()
-        model.losses(captured, replacement, TOKENS)
+        again()
         assert ran == ([3, "head"] if site == "resid_post" else [2, 3, "head"])
     ran.clear()
     assert torch.equal(model.activations(TOKENS), captured.activation) and layer + 1 not in ran
@@ -207,21 +230,21 @@ def test_only_the_layers_that_are_needed_run(family: str, site: str) -> None:
 def test_everything_is_put_back_after_an_exception(site: str) -> None:
     model = subject("gemma2", 1, site)
     captured = model.capture(TOKENS)
-    clean = model.losses(captured, None, TOKENS)
+    clean = losses_of(model, captured, None)
 
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
     for place in ("norm", "layers.3.mlp"):
         with build("gemma2").model.get_submodule(place).register_forward_pre_hook(fail), pytest.raises(KeyboardInterrupt):
-            model.losses(captured, OTHER, TOKENS)
+            losses_of(model, captured, OTHER)
     with build("gemma2").lm_head.register_forward_pre_hook(fail), pytest.raises(KeyboardInterrupt):
-        model.losses(captured, OTHER, TOKENS)
+        losses_of(model, captured, OTHER)
     with build("gemma2").model.layers[0].mlp.register_forward_pre_hook(fail), pytest.raises(KeyboardInterrupt):
         model.capture(TOKENS)
     for module in build("gemma2").modules():
         assert "forward" not in vars(module) and not module._forward_hooks and not module._forward_pre_hooks
-    assert torch.equal(model.losses(captured, None, TOKENS), clean)
+    assert torch.equal(losses_of(model, captured, None), clean)
 
 
 def test_a_forward_that_an_instance_already_had_comes_back() -> None:
@@ -232,13 +255,30 @@ def test_a_forward_that_an_instance_already_had_comes_back() -> None:
     assert vars(module)["forward"] is own
 
 
-def test_chunks_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_and_what_is_kept_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits of 30 rows in chunks of 7, with and without room for clean log-probabilities; and no row at all."""
     model = subject("gemma2", 1, "mlp_out")
-    whole = model.losses(model.capture(TOKENS), OTHER, TOKENS)
-    monkeypatch.setattr(lm, "ROWS", 7)  # 30 rows in chunks of 7
-    torch.testing.assert_close(model.losses(model.capture(TOKENS), OTHER, TOKENS), whole, atol=1e-5, rtol=0)
+    captured = model.capture(TOKENS)
+    clean = model.clean(captured, TOKENS)
+    whole = model.outcomes(captured, OTHER, TOKENS, clean)
+    for name, value in (("ROWS", 7), ("KEPT", 4 * 30 * VOCABULARY - 1)):
+        monkeypatch.setattr(head, name, value)
+        cut = model.clean(captured, TOKENS)
+        assert len(cut.top) == 5 and len(cut.log_p) == (5 if name == "ROWS" else 0)
+        torch.testing.assert_close(cut.loss, clean.loss, atol=1e-5, rtol=0)
+        for found, wanted in zip(model.outcomes(captured, OTHER, TOKENS, cut), whole, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
     one = TOKENS[:, :1]
-    assert model.losses(model.capture(one), None, one).tolist() == [[0], [0], [0]]
+    captured = model.capture(one)
+    for found in model.outcomes(captured, captured.activation, one, model.clean(captured, one)):
+        assert found.tolist() == [[0], [0], [0]]
+
+
+def test_a_tie_for_the_likeliest_token_is_no_disagreement() -> None:
+    """By hand: two tokens are as likely as each other, and the clean model preferred the second."""
+    clean, tied, other = (torch.tensor([row]) for row in ([0.0, 2.0, 1.0], [3.0, 3.0, 0.0], [3.0, 2.9, 0.0]))
+    top, target = clean.argmax(1), torch.tensor([0])
+    assert [float(head.compared(clean.log_softmax(1), top, logits, target).agrees) for logits in (clean, tied, other)] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("family", ["llama", "old"])
@@ -246,13 +286,13 @@ def test_logits_of_a_bfloat16_model_are_float32(family: str) -> None:
     model = SubjectModel(type(build(family))(build(family).config).bfloat16(), tokenizer(), Hook(1, "resid_post"))
     captured = model.capture(TOKENS)
     assert captured.activation.dtype == torch.bfloat16
-    head, hidden = model.model.get_output_embeddings(), model.model.base_model(input_ids=TOKENS).last_hidden_state.float()
-    logits = hidden @ head.weight.float().T
+    embedding, hidden = model.model.get_output_embeddings(), model.model.base_model(input_ids=TOKENS).last_hidden_state.float()
+    logits = hidden @ embedding.weight.float().T
     if family == "old":
-        logits = 2 * (logits + head.bias.float())
+        logits = 2 * (logits + embedding.bias.float())
     losses = F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="none").view(3, -1)
-    torch.testing.assert_close(model.losses(captured, None, TOKENS)[:, :-1], losses, atol=1e-5, rtol=0)
-    assert torch.equal(model.losses(captured, captured.activation.float(), TOKENS)[:, :-1], model.losses(captured, None, TOKENS)[:, :-1])
+    torch.testing.assert_close(losses_of(model, captured, None)[:, :-1], losses, atol=1e-5, rtol=0)
+    assert torch.equal(losses_of(model, captured, captured.activation.float())[:, :-1], losses_of(model, captured, None)[:, :-1])
 
 
 def test_the_model_is_frozen_and_captures_are_fit_for_training() -> None:
@@ -320,7 +360,7 @@ def test_loads_a_folder_and_a_packaged_model(folder: Path, monkeypatch: pytest.M
     torch.manual_seed(3)
     logits = gemma2().eval()(input_ids=TOKENS).logits
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="none").view(3, -1)
-    torch.testing.assert_close(model.losses(model.capture(TOKENS), None, TOKENS)[:, :-1], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(losses_of(model, model.capture(TOKENS), None)[:, :-1], expected, atol=1e-5, rtol=0)
     assert model.model.config._attn_implementation == "eager" and model.bos == 2 and model.device.type == "cpu"
     monkeypatch.setattr(checkpoint, "ASSETS", folder.parent)
     packaged = load("tiny")

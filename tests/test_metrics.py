@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc
 from torch import Tensor
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Setting, Statistics, Text
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Setting, Statistics, Text
 from sae_bench_htopk.labels import LABELS, token_labels
 from sae_bench_htopk.probing import SCORE, RankedScores, Sample, Tally, grow, parts
 
@@ -31,21 +31,22 @@ def stream(d: int) -> Statistics:
 
 @dataclass
 class Rest:
-    """A language model whose loss grows with the squared distance from the true activation."""
+    """A language model whose loss, and by twice as much what it predicts, moves with the squared distance from the true activation."""
 
     x: Tensor
     predicts: Tensor
     clean: Tensor
 
-    def spliced(self, x_hat: Tensor) -> Tensor:
-        return (self.clean + (self.x - x_hat).square().mean(1)) * self.predicts
+    def spliced(self, x_hat: Tensor) -> Outcome:
+        error = (self.x - x_hat).square().mean(1)
+        return Outcome(*(part * self.predicts for part in (self.clean + error, 2 * error, (error < 0.25).float())))
 
     @property
-    def zero_ablated(self) -> Tensor:
+    def zero_ablated(self) -> Outcome:
         return self.spliced(torch.zeros_like(self.x))
 
     @property
-    def mean_ablated(self) -> Tensor:
+    def mean_ablated(self) -> Outcome:
         return self.spliced(torch.full_like(self.x, 0.1))
 
 
@@ -254,8 +255,9 @@ def test_losses_are_means_over_rows_that_predict() -> None:
     batch = made_up()
     model, predicts = batch.text.model, batch.text.model.predicts
     found = numbers("downstream_loss", batch)
-    clean, zero, mean = (float(losses[predicts].double().mean()) for losses in (model.clean, model.zero_ablated, model.mean_ablated))
-    spliced = float(model.spliced(batch.x_hat)[predicts].double().mean())
+    runs = (model.clean, *model.spliced(batch.x_hat), *model.zero_ablated, *model.mean_ablated)
+    clean, spliced, kl, agrees, zero, kl_zero, _, mean, kl_mean, _ = (float(values[predicts].double().mean()) for values in runs)
+    assert 0.3 < agrees < 0.7
     assert found == pytest.approx(
         {
             "clean": clean,
@@ -265,6 +267,11 @@ def test_losses_are_means_over_rows_that_predict() -> None:
             "score_mean": 1 - (spliced - clean) / (mean - clean),
             "zero_ablated": zero,
             "mean_ablated": mean,
+            "kl": kl,
+            "kl_score_mean": 1 - kl / kl_mean,
+            "kl_zero": kl_zero,
+            "kl_mean": kl_mean,
+            "top1": agrees,
         }
     )
 
@@ -272,13 +279,15 @@ def test_losses_are_means_over_rows_that_predict() -> None:
 def test_splicing_the_activation_itself_costs_nothing() -> None:
     batch = made_up()
     found = numbers("downstream_loss", Batch(batch.text, batch.text.x, batch.codes))
-    assert (found["delta"], found["score_zero"], found["score_mean"]) == (0, 1, 1)
+    assert [found[column] for column in ("delta", "score_zero", "score_mean", "kl", "kl_score_mean", "top1")] == [0, 1, 1, 0, 1, 1]
 
 
 def test_no_score_where_the_ablation_costs_nothing() -> None:
     x = torch.zeros(20, D)
     found = numbers("downstream_loss", read(x, x + 1, torch.arange(20) % DOCUMENTS, torch.zeros(20, LATENTS), []))
     assert isinstance(found["score_zero"], Missing) and found["delta"] == pytest.approx(1) and isinstance(found["score_mean"], float)
+    found = numbers("downstream_loss", read(x + 0.1, x, torch.arange(20) % DOCUMENTS, torch.zeros(20, LATENTS), []))
+    assert isinstance(reason := found["kl_score_mean"], Missing) and "mean ablation costs nothing (KL 0," in reason.reason
 
 
 # representational similarity
