@@ -13,19 +13,25 @@ class DownstreamLoss(Metric):
     """Cross-entropy of the next token with the reconstruction spliced in, and the distance from the clean model's prediction, beside two ablations."""
 
     columns = (
-        Column("clean", "neither", "cross-entropy of the untouched model, in nats per token"),
-        Column("spliced", "lower", "cross-entropy with x_hat in place of the activation, in nats per token"),
-        Column("delta", "lower", "spliced - clean: what the reconstruction costs, in nats per token"),
-        Column("score_zero", "higher", "share of the loss under zero ablation that is recovered: (zero - spliced) / (zero - clean); cheaply high"),
-        Column("score_mean", "higher", "share of the loss under mean ablation that is recovered: (mean - spliced) / (mean - clean)"),
-        Column("zero_ablated", "neither", "cross-entropy with 0 in place of the activation, in nats per token"),
-        Column("mean_ablated", "neither", "cross-entropy with the mean activation in its place, in nats per token"),
-        Column("kl", "lower", "KL(clean || spliced) of the predicted next token, in nats per token: what changed, whether or not it cost anything"),
-        Column("kl_score_mean", "higher", "share of the divergence under mean ablation that is recovered: 1 - kl / kl_mean"),
-        Column("kl_zero", "neither", "KL(clean || zero-ablated), in nats per token"),
-        Column("kl_mean", "neither", "KL(clean || mean-ablated), in nats per token"),
-        Column("top1", "higher", "share of tokens at which the clean model's likeliest next token is still the likeliest"),
-    )
+        Column("clean", "neither", "cross-entropy of the untouched model, in nats per token", formula="mean of -log p(next token)", source="the field's"),
+        Column("spliced", "lower", "cross-entropy with x_hat in place of the activation, in nats per token", formula="as clean", source="the field's",
+               pitfall="BOS and massive rows keep the clean activation, in the ablations too: other suites replace them in some runs and not in others"),
+        Column("delta", "lower", "what the reconstruction costs, in nats per token", formula="spliced - clean", source="Gemma Scope (arXiv:2408.05147)"),
+        Column("score_zero", "higher", "share of the loss under zero ablation that is recovered", formula="(zero - spliced) / (zero - clean)",
+               source="SAEBench (arXiv:2503.09532)", pitfall="cheaply high: zeros in the residual stream cost so much that 0.9 can be a ruined model"),
+        Column("score_mean", "higher", "share of the loss under mean ablation that is recovered", formula="(mean - spliced) / (mean - clean)", source="ours"),
+        Column("zero_ablated", "neither", "cross-entropy with 0 in place of the activation, in nats per token", formula="as clean",
+               source="SAEBench (arXiv:2503.09532)"),
+        Column("mean_ablated", "neither", "cross-entropy with the stream's mean activation in its place, in nats per token", formula="as clean", source="ours"),
+        Column("kl", "lower", "how far the prediction moved, whether or not it cost anything, in nats per token",
+               formula="mean of sum_v p_clean(v) (log p_clean(v) - log p_spliced(v))", source="SAEBench (arXiv:2503.09532)",
+               pitfall="the direction matters: SAEBench's code has KL(spliced || clean)"),
+        Column("kl_score_mean", "higher", "share of the divergence under mean ablation that is recovered", formula="1 - kl / kl_mean", source="ours"),
+        Column("kl_zero", "neither", "divergence under zero ablation, in nats per token", formula="as kl", source="SAEBench (arXiv:2503.09532)"),
+        Column("kl_mean", "neither", "divergence under mean ablation, in nats per token", formula="as kl", source="ours"),
+        Column("top1", "higher", "share of tokens at which the clean model's likeliest next token is still the likeliest", formula="agreements / tokens",
+               source="ours", pitfall="blind to how sure the model is"),
+    )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)

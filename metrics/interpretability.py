@@ -45,12 +45,17 @@ class Interpretability(Metric):
     """Sparse probing: how well one latent, or five, tell exact syntax (string, comment, called name, ...) in documents not fitted on."""
 
     columns = (
-        Column("auc_1", "higher", "area under the ROC curve of a probe on one latent, mean over labels of Python's syntax; chance is 0.5"),
-        Column("auc_5", "higher", "the same with five latents"),
-        Column("balanced_1", "higher", "balanced accuracy of the probe on one latent, mean over labels; chance is 0.5"),
-        Column("f1", "higher", "F1 of one latent's firing as the label, no fitting, mean over labels"),
-        Column("baseline_channel", "neither", "auc_1 with one raw channel of x in place of a latent: what needs no SAE"),
-    )
+        Column("auc_1", "higher", "how well a probe on one latent tells a label of Python's syntax; chance is 0.5",
+               formula="area under the ROC curve, mean over labels", source="sparse probing: Gurnee et al. 2023 (arXiv:2305.01610); labels: ours",
+               pitfall="many labels are told by the token alone"),
+        Column("auc_5", "higher", "the same with five latents", formula="as auc_1", source="as auc_1"),
+        Column("balanced_1", "higher", "the probe's accuracy with both answers alike; chance is 0.5", formula="mean of both recalls, mean over labels",
+               source="as auc_1"),
+        Column("f1", "higher", "one latent's firing as the label, no fitting", formula="F1, mean over labels", source="ours",
+               pitfall="what a random latent reaches grows with the label's frequency"),
+        Column("baseline_channel", "neither", "auc_1 with one raw channel of x in place of a latent: what needs no SAE", formula="as auc_1",
+               source="SAEBench (arXiv:2503.09532)"),
+    )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)

@@ -1,4 +1,4 @@
-"""The command line: run, plan, leaderboard, list, pretrain. Nothing else parses arguments.
+"""The command line: run, plan, leaderboard, list, definitions, pretrain. Nothing else parses arguments.
 
 python -m sae_bench_htopk run suites/quickstart.yaml
 """
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", parents=[common], help="rebuild pages from the records alone")
     board.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
     commands.add_parser("list", parents=[common], help="name variants, metrics and suites")
+    commands.add_parser("definitions", parents=[common], help="say what every number means, as Markdown")
     trainer = commands.add_parser("pretrain", help="train the embedded language model anew")
     trainer.add_argument("--out", type=Path, required=True, metavar="DIR")
     trainer.add_argument("--compile", action="store_true", help="compile the model first; wants a C++ compiler")
@@ -92,6 +93,14 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+def define(options: argparse.Namespace) -> int:
+    """Prints what metrics/README.md holds."""
+    from sae_bench_htopk import definitions
+
+    print(definitions.page(), end="")
+    return 0
+
+
 def pretrain(options: argparse.Namespace) -> int:
     """Trains the embedded model on the quickstart's text and prints its card."""
     from sae_bench_htopk import suite
@@ -108,7 +117,7 @@ def pretrain(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; 0 if all is well, 1 if a check found differences, 2 after one sentence on stderr if the input is at fault."""
     options = parser().parse_args(arguments)
-    commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "list": show, "pretrain": pretrain}
+    commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "list": show, "definitions": define, "pretrain": pretrain}
     try:
         for kind in ("variants", "metrics"):
             for directory in getattr(options, kind, []):
