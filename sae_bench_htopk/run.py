@@ -21,9 +21,11 @@ from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
+from sae_bench_htopk.markdown import words
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
+from sae_bench_htopk.seeds import agreements
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import Learner, Recipe, train
@@ -51,17 +53,20 @@ class Runner:
         self.items = plan.items(suite, self.trainings, root)
 
     def run(self) -> Path:
-        """Does what is to be done and returns the page. An interruption keeps every finished seed, and its page."""
+        """Does what is to be done and returns the page. An interruption keeps every finished seed, and its page.
+
+        Where nothing is to be trained, all seeds are measured in one pass: the language model's own part is then done once.
+        """
         todo = [item for item in self.items if item.todo != "done"]
         if todo:
             self.load_model()
+        seeds = [[item for item in todo if item.training.seed == seed] for seed in self.suite.seeds]
         try:
-            for seed in self.suite.seeds:
-                mine = [item for item in todo if item.training.seed == seed]
+            for mine in seeds if any(item.todo == "train" for item in todo) else [todo]:
                 if fresh := [item.training for item in mine if item.todo == "train"]:
-                    self.train(fresh, seed)
+                    self.train(fresh, fresh[0].seed)
                 if mine:
-                    self.evaluate(mine, seed)
+                    self.evaluate(mine)
         except KeyboardInterrupt:
             if any(plan.record_folder(self.root, self.suite.name).glob("*.json")):
                 self.page()
@@ -110,6 +115,14 @@ class Runner:
         settings = training.config if config is None else config
         return kind(settings, self.suite.model.shape.d, training.latents, training.seed).to(self.device)
 
+    def stored(self, training: Training) -> Variant | None:
+        """The SAE of a training, if its weights are here."""
+        path = plan.weights_path(self.root, self.suite.name, training.key)
+        if not path.is_file():
+            return None
+        weights.load(path, variant := self.build(training.kind(), training))
+        return variant
+
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:
         """Every SAE to be measured, the stream's units, and what is known of each training. Raises WeightsError if units differ."""
         asked, reads, stories = metric_classes(self.suite), [], {}
@@ -128,9 +141,10 @@ class Runner:
         assert units is not None
         return reads, units, stories
 
-    def evaluate(self, items: Sequence[plan.Item], seed: int) -> None:
-        """Calibrates and measures what is missing of one seed, and writes its records."""
+    def evaluate(self, items: Sequence[plan.Item]) -> None:
+        """Calibrates and measures what is missing, and writes the records."""
         suite, clock, held_out, texts = self.suite, time.monotonic(), self.held_out, self.texts
+        seed = words(sorted({item.training.seed for item in items}))
         reads, units, stories = self.load(items)
         x = self.calibration_rows(units)
         with Progress(f"seed {seed}: calibrating {len(reads)} SAEs", len(reads) * len(x)) as progress:
@@ -157,13 +171,15 @@ class Runner:
                 absent = () if measured is not None else ("training kept no running threshold",)
                 rows.setdefault(read.training.key, []).append(row | summary(measured or {}, metric_classes(suite), len(texts), *absent))
         spent = (time.monotonic() - clock) / max(1, len(items))
-        fits = {}
+        fits, alike = {}, {}
         for read in reads:
             if not read.training.control and read.training.key not in fits:  # where several read the weights, as the first one does
                 fits[read.training.key] = laws(read.job.variant.W_dec, read.job.variant.calibration.use, len(x))
+                alike[read.training.key] = agreements(read.training, read.job.variant, self.trainings, x, self.stored)
         for item in items:
             record = self.record(item, stories[item.training.key], rows[item.training.key], spent, total, len(texts))
             record["power_law"] = fits.get(item.training.key, {})
+            record["stability"] = alike.get(item.training.key, [])
             records.write(plan.record_folder(self.root, suite.name), record)
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:

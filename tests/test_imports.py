@@ -13,8 +13,8 @@ ORDER = [
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard"},
-    {"plan", "run"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard", "definitions", "alike"},
+    {"plan", "seeds", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {"variants": {"contract", "ops", "prefix_loss"}, "metrics": {"contract", "ops", "labels", "probing", "similarity", "variance"}}

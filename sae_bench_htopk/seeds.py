@@ -1,0 +1,42 @@
+"""Compares a trained SAE with its twins of earlier seeds, as far as their weights are here."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_bench_htopk.calibrate import calibrate
+from sae_bench_htopk.contract import Missing, Variant
+from sae_bench_htopk.keys import Training
+from sae_bench_htopk.stability import Weights, compare
+
+
+def twins(training: Training, trainings: Sequence[Training]) -> Iterator[Training]:
+    """Those that differ in nothing but their seed and stand before it in the suite: each pair belongs to the later one."""
+    same = [training.variant, training.config, training.latents, training.recipe]
+    for other in trainings:
+        if other.key == training.key:
+            return
+        if [other.variant, other.config, other.latents, other.recipe] == same and not other.control:
+            yield other
+
+
+def agreements(
+    training: Training, variant: Variant, trainings: Sequence[Training], x: Float[Tensor, "rows d"], load: Callable[[Training], Variant | None]
+) -> list[dict[str, Any]]:
+    """For each twin what a record holds of the two: its seed and key, and the numbers, or the reason why there are none.
+
+    `variant` is calibrated; a twin, which `load` gives (None where its weights are not here), is calibrated on the same rows.
+    """
+    found: list[dict[str, Any]] = []
+    for other in twins(training, trainings):
+        pair = {"seed": other.seed, "train_key": other.key}
+        if (twin := load(other)) is None:
+            found.append(pair | {"missing": f"the weights of seed {other.seed} were not here"})
+            continue
+        calibrate(twin, [], x, other.kind().native(other.config), other.kind().budget(other.config))
+        said = compare(*(Weights(one.W_enc.detach(), one.W_dec.detach(), one.calibration.use["frequency"] > 0) for one in (variant, twin)))
+        found.append(pair | ({"missing": said.reason} if isinstance(said, Missing) else asdict(said)))
+    return found
