@@ -293,7 +293,7 @@ class Column(NamedTuple):
     name: str
     better: Literal["higher", "lower", "neither"]
     meaning: str
-    resampled: bool = True  # False: drawing documents anew says nothing of its error, as for the share of latents that never fire
+    resampled: bool = True  # False: it has no interval, since it takes no weights or, as for the share of dead latents, they say nothing of its error
 
 
 class Missing(NamedTuple):
@@ -309,6 +309,10 @@ class Setting(NamedTuple):
     latents: int  # of the dictionary
     usable: int  # of them, those that the reading may use
     documents: int
+    k: int | None = None  # the reading's budget
+    rows: tuple[int, ...] | None = None  # held-out rows of each document
+    norms: Float[Tensor, " latents"] | None = None  # of decoder rows; None: all are 1
+    statistics: Statistics | None = None  # of the text that was trained on
 
 
 class Metric(ABC):
@@ -327,6 +331,10 @@ class Metric(ABC):
     @abstractmethod
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """Exactly the columns, with each document counted `weights` times (None: once)."""
+
+    def results(self, draws: Float[Tensor, "draws documents"]) -> Sequence[Mapping[str, float | Missing]]:
+        """`result` of each row of weights; a metric that can share work between them defines it anew."""
+        return [self.result(draw) for draw in draws]
 
     def details(self) -> Mapping[str, Any]:
         """What a page may unfold, as JSON."""
