@@ -17,7 +17,7 @@ from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
-MEASURING = ("labels", "probing", "similarity", "power_law")  # modules of the core that measure
+MEASURING = ("labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "power_law")  # modules of the core that measure
 
 
 @dataclass(frozen=True)
