@@ -54,6 +54,7 @@ class ExplainedVariance(Metric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
+        self.mean = setting.statistics.mean if setting.statistics else None
         self.spread: Spread | None = None
         self.sums: Float[Tensor, "groups 8"] | None = None  # as NAMES says
         self.errors: Float[Tensor, "groups d"] | None = None  # the sum of x - x_hat
@@ -65,7 +66,7 @@ class ExplainedVariance(Metric):
         norm, norm_hat = (rows.norm(dim=1, dtype=torch.float64) for rows in (x, x_hat))
         left = x - x_hat
         error, product = left.square().sum(1, dtype=torch.float64), (x * x_hat).sum(1, dtype=torch.float64)
-        far = (x - text.stream.mean.to(x)).square().sum(1, dtype=torch.float64)
+        far = x.new_zeros(len(x), dtype=torch.float64) if self.mean is None else (x - self.mean.to(x)).square().sum(1, dtype=torch.float64)
         rows = {
             "error": error,
             "cosine": product / (norm * norm_hat).clamp_min(TINY),
@@ -98,7 +99,7 @@ class ExplainedVariance(Metric):
             "relative_norm": total["ratio"] / total["nonzero"] if total["nonzero"] else none,
             "relative_bias": total["squares"] / total["products"] if total["products"] > 0 else Missing("x_hat does not point the way of x on the whole"),
             "ev_centred": explained(self.spread, self.sums[:, 0], plain, forgiven),
-            "ev_legacy": 1 - total["shares"] / total["apart"] if total["apart"] else Missing("no row differs from the mean of the stream"),
+            "ev_legacy": 1 - total["shares"] / total["apart"] if total["apart"] else Missing("no row differs from the stream's mean, or that is not known"),
             "ev_with_massive": explained(self.spread, self.sums[:, 0], everything),
             "massive_share": 1 - rows / all_rows if all_rows else Missing("no rows with any weight"),
         }

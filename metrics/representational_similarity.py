@@ -1,72 +1,133 @@
-"""Representational similarity: do activations that are alike have reconstructions that are alike?"""
+"""Representational similarity: do activations that are alike have reconstructions, and codes, that are alike?"""
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import sparse
 from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
-from sae_bench_htopk.probing import Rows, Sample, grow
-from sae_bench_htopk.similarity import EQUAL, MIN_ROWS, Cka, Grouping, Rsa, dissimilarity, gram
+from sae_bench_htopk.draws import Draws
+from sae_bench_htopk.hsic import MIN_ROWS, Streamed
+from sae_bench_htopk.probing import code_matrix
+from sae_bench_htopk.representations import Dense, Sparse
+from sae_bench_htopk.similarity import Answers, Side, Similarity
+from sae_bench_htopk.strata import Stratified, stratify
 
-ROWS = 1500  # every pair of them is compared
+ROWS = 4096  # every pair of them is compared
 
 
 @lru_cache(maxsize=1)
-def geometry(rows: Rows) -> tuple[Grouping, Float[Tensor, "rows rows"], Float[Tensor, "rows rows"]]:
-    """The rows' documents, and the dissimilarities and products of their activations, sorted by document: the same for every SAE."""
-    grouping = Grouping.of(rows.document)
-    x = rows.x[torch.from_numpy(grouping.order)]
-    return grouping, dissimilarity(x), gram(x)
+def side_of_x(sample: Stratified, weights: Float[Tensor, "draws documents"]) -> Side:
+    """The sampled activations and their sums for these draws: the same for every SAE."""
+    assert sample.x is not None
+    return Side(Dense(sample.x), Draws.of(sample.document, weights.cpu().double().numpy()))
+
+
+@lru_cache(maxsize=1)
+def components(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """The principal components as columns, the strongest first."""
+    vectors: Tensor = torch.linalg.eigh(covariance.cpu().double()).eigenvectors
+    return vectors.flip(1)
+
+
+@lru_cache(maxsize=16)
+def reference(x: Side, sample: Stratified, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], rank: int) -> tuple[Answers, Answers]:
+    """RSA and CKA of x and its best linear reconstruction of that rank: the same for every SAE."""
+    assert sample.x is not None
+    basis, mean = components(covariance)[:, :rank], mean.cpu().double()
+    x_hat = mean + (sample.x.double() - mean) @ basis @ basis.T
+    found = Similarity(x, Side(Dense(x_hat.float()), x.draws, beside=x))
+    return found.rsa()[0], found.cka()
 
 
 class RepresentationalSimilarity(Metric):
-    """RSA and debiased linear CKA between activations and reconstructions, on 1,500 rows drawn from all the text."""
+    """RSA and linear CKA of activations with reconstructions and with codes, on 4,096 rows drawn from every document by its length."""
 
     columns = (
         Column("rsa", "higher", "Pearson correlation of the 1 - Pearson dissimilarities of rows of x and of x_hat (arXiv:2505.00190 reports it)"),
-        Column("cka", "higher", "debiased linear CKA of x and x_hat: 0 on average if they are independent"),
-        Column("rsa_shuffled", "neither", "rsa with the rows of x_hat shuffled: what no relation at all would give"),
+        Column("rsa_spearman", "higher", "rsa with the Spearman correlation of the dissimilarities: only their order counts"),
+        Column("cka", "higher", "debiased linear CKA of x and x_hat over all rows: 0 on average if they are independent; cka_sample has the interval", False),
+        Column("cka_biased", "higher", "linear CKA as first defined, over all rows: the more features for each row, the nearer to 1", False),
+        Column("cka_sample", "higher", "cka on the rows that rsa is measured on, since an interval over all rows would need their moments by document"),
+        Column("rsa_null", "neither", "rsa of x and the x_hat of rows half the sample away: what no relation at all gives", False),
+        Column("cka_null", "neither", "cka_sample of these", False),
+        Column(
+            "rsa_pca",
+            "neither",
+            "rsa of x and its projection on the training text's first k principal components: no ceiling, since an SAE chooses its k anew for each row",
+        ),
+        Column("cka_pca", "neither", "cka_sample of these"),
+        Column(
+            "codes_rsa", "higher", "rsa of x and the codes times decoder norms: another quantity than rsa, high if distances are kept in the latents' own space"
+        ),
+        Column("codes_rsa_spearman", "higher", "codes_rsa with the Spearman correlation"),
+        Column("codes_cka", "higher", "debiased linear CKA of x and the codes times decoder norms"),
+        Column("codes_cka_biased", "higher", "the same as first defined: far above 0 even for independent rows, as latents are many", False),
+        Column("codes_rsa_null", "neither", "codes_rsa with the codes of rows half the sample away", False),
+        Column("codes_cka_null", "neither", "codes_cka of these", False),
     )
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.sample = Sample.empty(ROWS)
-        self.x_hat: list[Tensor] = []
-        self.measures: dict[str, Rsa | Cka | Missing] | None = None
+        self.sample = Stratified.empty(ROWS, setting.rows or (1,) * setting.documents)
+        self.x_hat, self.codes = torch.zeros(0, setting.d), sparse.csr_matrix((0, setting.latents), dtype=np.float32)
+        self.streamed = Streamed()
 
     def update(self, batch: Batch) -> None:
-        """Keeps the reconstructions of the rows that enter the sample; massive rows never do."""
+        """Adds up moments, and keeps the reconstructions and codes of the rows that enter the sample; massive rows never do."""
         text = batch.text
-        self.sample, entering, kept = grow(self.sample, text.x, text.document, text.position, text.span, text.massive)
-        self.x_hat.append(batch.x_hat[torch.from_numpy(entering).to(batch.x_hat.device)].float().cpu())
-        if kept is not None:
-            self.x_hat = [torch.cat(self.x_hat)[torch.from_numpy(kept)]]
-        self.measures = None
-
-    def measured(self) -> dict[str, Rsa | Cka | Missing]:
-        """Each column as a function of weights, made once."""
-        if self.measures is None:
-            self.measures = self.compared()
-        return self.measures
-
-    def compared(self) -> dict[str, Rsa | Cka | Missing]:
-        """Each column as a function of weights, or the reason why there is none."""
-        if not self.x_hat or len(self.sample.order) < MIN_ROWS:
-            rows = len(self.sample.order) if self.x_hat else 0
-            return dict.fromkeys(("rsa", "cka", "rsa_shuffled"), Missing(f"{rows} rows of held-out text, wanted at least {MIN_ROWS}"))
-        x_hat = torch.cat(self.x_hat)[torch.from_numpy(self.sample.order)]
-        if bool((x_hat - x_hat.mean(0)).norm() <= EQUAL * x_hat.norm()):
-            return dict.fromkeys(("rsa", "cka", "rsa_shuffled"), Missing("all reconstructions are equal"))
-        grouping, of_x, products_of_x = geometry(self.sample.rows)
-        order = torch.from_numpy(grouping.order)
-        of_x_hat, shuffled = dissimilarity(x_hat[order]), dissimilarity(x_hat.roll(len(x_hat) // 2, dims=0)[order])
-        cka = Cka.of(grouping, products_of_x, gram(x_hat[order]))
-        return {"rsa": Rsa.of(grouping, of_x, of_x_hat), "cka": cka, "rsa_shuffled": Rsa.of(grouping, of_x, shuffled)}
+        self.streamed.add(text.x, batch.x_hat, text.massive)
+        self.sample, entering, kept = stratify(self.sample, text.x, text.document, text.position, text.massive)
+        arrived = batch.x_hat[torch.from_numpy(entering).to(batch.x_hat.device)].float().cpu()
+        self.x_hat = torch.cat((self.x_hat, arrived))[torch.from_numpy(kept)]
+        self.codes = sparse.vstack((self.codes, code_matrix(batch.codes, entering, self.setting.latents)), format="csr")[kept]
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """Each pair (CKA: quadruple) of different rows counted by the product of its documents' weights; a row never meets its copy."""
-        counts = None if weights is None else weights.cpu().double().numpy()
-        return {name: value if isinstance(value, Missing) else value(counts) for name, value in self.measured().items()}
+        once = torch.ones(self.setting.documents) if weights is None else weights
+        return self.results(once[None])[0]
+
+    def results(self, draws: Float[Tensor, "draws documents"]) -> list[Mapping[str, float | Missing]]:
+        """All draws in one pass over the pairs; columns that are not resampled are the same for every draw that has enough rows."""
+        rows = len(self.sample.key)
+        if rows < MIN_ROWS:
+            reason = Missing(f"{rows} rows of held-out text, wanted at least {MIN_ROWS}")
+            return [{column.name: reason for column in self.columns} for _ in draws]
+        x = side_of_x(self.sample, draws)
+        norms = np.ones(self.setting.latents) if self.setting.norms is None else self.setting.norms.cpu().double().numpy()
+        codes = Sparse(self.codes.multiply(norms).tocsr(), self.setting.usable)
+        found = self.of_x_hat(x) | {f"codes_{name}": value for name, value in compared(x, Side(codes, x.draws, beside=x)).items()}
+        whole = dict(zip(("cka", "cka_biased"), self.streamed.similarity(), strict=True))
+        found = {column.name: found[column.name] if column.name not in whole else whole[column.name] for column in self.columns}
+        return [
+            {name: few or (value[index] if isinstance(value, list) else value) for name, value in found.items()}
+            for index, few in enumerate(x.draws.too_few())
+            if index  # the first of `Draws` is none of these
+        ]
+
+    def of_x_hat(self, x: Side) -> dict[str, Answers | float | Missing]:
+        """What is measured of the reconstructions on the sample."""
+        found = compared(x, Side(Dense(self.x_hat), x.draws, beside=x))
+        found["cka_sample"] = found["cka"]
+        rank, known = self.setting.k, self.setting.statistics
+        if rank is None or known is None:
+            return found | dict.fromkeys(("rsa_pca", "cka_pca"), Missing("the reading's budget or the training text's covariance is not known"))
+        return found | dict(zip(("rsa_pca", "cka_pca"), reference(x, self.sample, known.mean, known.covariance, rank), strict=True))
+
+    def details(self) -> Mapping[str, Any]:
+        """What the sample is."""
+        rows = {"rows": len(self.sample.key), "documents": len(np.unique(self.sample.document)), "massive_rows_left_out": self.sample.massive}
+        return {"sample": rows}
+
+
+def compared(x: Side, other: Side) -> dict[str, Answers | float | Missing]:
+    """Every measure of one side and x, for all draws or once."""
+    found = Similarity(x, other)
+    (rsa, spearman), (rsa_null, cka_null) = found.rsa(), found.null()
+    cka, biased = found.cka(), found.biased()
+    return {"rsa": rsa, "rsa_spearman": spearman, "cka": cka, "cka_biased": biased, "rsa_null": rsa_null, "cka_null": cka_null}

@@ -25,10 +25,11 @@ class SparsityCurve(Metric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
+        self.k = setting.k or 0
         self.spread: Spread | None = None
         self.reason: Missing | None = None
         self.start = torch.zeros(2 * setting.documents, dtype=torch.float64)  # squared error without any code
-        self.drops = torch.zeros(2 * setting.documents, setting.k + 1, 2, dtype=torch.float64)  # by the budget of entry: error taken away, codes
+        self.drops = torch.zeros(2 * setting.documents, self.k + 1, 2, dtype=torch.float64)  # by the budget of entry: error taken away, codes
 
     def update(self, batch: Batch) -> None:
         """Adds up, per document and budget of entry, what each code takes from its row's error."""
@@ -45,8 +46,8 @@ class SparsityCurve(Metric):
         first = batch.codes.offsets[:-1][batch.codes.lengths() > 0]
         before[first] = found.before[batch.codes.lengths() > 0]
         drops = torch.stack((before.double() - found.after.double(), torch.ones_like(before, dtype=torch.float64)), dim=1)
-        cell = group.repeat_interleave(batch.codes.lengths()) * (self.setting.k + 1) + found.enters
-        self.drops += added(drops, cell, len(self.start) * (self.setting.k + 1)).view_as(self.drops).to(self.drops)
+        cell = group.repeat_interleave(batch.codes.lengths()) * (self.k + 1) + found.enters
+        self.drops += added(drops, cell, len(self.start) * (self.k + 1)).view_as(self.drops).to(self.drops)
 
     def curves(self, weights: Float[Tensor, "draws documents"]) -> tuple[Float[Tensor, "draws k"], Float[Tensor, "draws k"]] | None:
         """(L0, explained variance) at every budget, for documents counted so often; None if there is nothing to explain."""
@@ -67,7 +68,7 @@ class SparsityCurve(Metric):
         found = self.curves((torch.ones(self.setting.documents) if weights is None else weights).double()[None])
         if found is None:
             return {"ev_mean": Missing("no rows with any weight, or activations that do not vary")}
-        if (k := self.setting.k) == 1:
+        if (k := self.k) == 1:
             return {"ev_mean": float(found[1])}
         return {"ev_mean": float(np.trapezoid(found[1][0].numpy(), np.log(np.arange(1, k + 1))) / np.log(k))}
 
@@ -81,4 +82,4 @@ class SparsityCurve(Metric):
         if one is None:
             return {}
         band = {} if many is None else dict(zip(("low", "high"), np.quantile(many[1].numpy(), [0.025, 0.975], axis=0).round(6).tolist(), strict=True))
-        return {"k": list(range(1, self.setting.k + 1)), "l0": one[0][0].numpy().round(4).tolist(), "ev": one[1][0].numpy().round(6).tolist(), **band}
+        return {"k": list(range(1, self.k + 1)), "l0": one[0][0].numpy().round(4).tolist(), "ev": one[1][0].numpy().round(6).tolist(), **band}

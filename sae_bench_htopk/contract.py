@@ -285,7 +285,6 @@ class Text:
     massive: Bool[Tensor, " rows"]  # norms above the stream's limit: counted, and out of headline numbers
     texts: Sequence[str]  # the text of every held-out document
     model: Continuation
-    stream: Statistics  # of the training stream: what was known before any held-out text
 
 
 class Missing(NamedTuple):
@@ -318,7 +317,7 @@ class Column(NamedTuple):
     name: str
     better: Literal["higher", "lower", "neither"]
     meaning: str  # one line; this and the three below are words, which no key sees
-    resampled: bool = True  # False: drawing documents anew says nothing of its error, as for the share of latents that never fire
+    resampled: bool = True  # False: it has no interval, since it takes no weights or, as for the share of dead latents, they say nothing of its error
     formula: str = ""
     source: str = ""  # a paper or a library; "ours" where there is none
     pitfall: str = ""
@@ -331,8 +330,11 @@ class Setting(NamedTuple):
     latents: int  # of the dictionary
     usable: int  # of them, those that the reading may use
     documents: int
-    k: int = 0  # the budget of the reading; 0: not known
-    shells: Int[Tensor, " latents"] | None = None  # the nested dictionary that each latent belongs to, the innermost 0
+    k: int | None = None  # the reading's budget
+    rows: tuple[int, ...] | None = None  # held-out rows of each document
+    norms: Float[Tensor, " latents"] | None = None  # of decoder rows; None: all are 1
+    statistics: Statistics | None = None  # of the text that was trained on
+    shells: Int[Tensor, " latents"] | None = None  # the nested dictionary that each latent belongs to, the innermost 0; None: there is one
 
 
 class Metric(ABC):
@@ -351,6 +353,10 @@ class Metric(ABC):
     @abstractmethod
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """Exactly the columns, with each document counted `weights` times (None: once)."""
+
+    def results(self, draws: Float[Tensor, "draws documents"]) -> Sequence[Mapping[str, float | Missing]]:
+        """`result` of each row of weights; a metric that can share work between them defines it anew."""
+        return [self.result(draw) for draw in draws]
 
     def details(self) -> Mapping[str, Any]:
         """What a page may unfold, as JSON."""

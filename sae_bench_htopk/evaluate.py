@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
+from sae_bench_htopk.contract import Batch, Codes, Column, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
 from sae_bench_htopk.head import Clean
 from sae_bench_htopk.lm import Captured, SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
@@ -86,7 +86,7 @@ def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Seque
     massive = units.is_massive(raw)
     splice = Splice(model, windows, captured, units, massive)
     document, position, token, span = (part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span))
-    return Text(raw * units.scale, document, position, token, span, massive, texts, splice, units.statistics)
+    return Text(raw * units.scale, document, position, token, span, massive, texts, splice)
 
 
 def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
@@ -118,16 +118,19 @@ def encode_all(variant: Variant, x: Float[Tensor, "rows d"], readings: Iterable[
                 yield reading, variant.encode(x, reading)
 
 
-def empty(model: SubjectModel, jobs: Sequence[Job], documents: int) -> dict[tuple[int, Reading], dict[str, Metric]]:
-    """New metrics for every job and reading, by (index of the job, reading)."""
-    return {
-        (index, reading): {
-            name: kind(Setting(model.d, size := len(job.variant.W_enc), min(reading.latents or size, size), documents, reading.k, job.variant.shells()))
-            for name, kind in wanted.items()
-        }
-        for index, job in enumerate(jobs)
-        for reading, wanted in job.readings.items()
-    }
+def empty(
+    model: SubjectModel, jobs: Sequence[Job], documents: int, rows: Sequence[int] | None = None, units: Units | None = None
+) -> dict[tuple[int, Reading], dict[str, Metric]]:
+    """New metrics for every job and reading, by (index of the job, reading); `rows` are those of each document."""
+    held: dict[tuple[int, Reading], dict[str, Metric]] = {}
+    lengths, statistics = None if rows is None else tuple(rows), None if units is None else units.statistics
+    for index, job in enumerate(jobs):
+        norms, shells = job.variant.W_dec.detach().norm(dim=1), job.variant.shells()
+        for reading, wanted in job.readings.items():
+            usable = min(reading.latents or len(norms), len(norms))
+            setting = Setting(model.d, len(norms), usable, documents, reading.k, lengths, norms, statistics, shells)
+            held[index, reading] = {name: kind(setting) for name, kind in wanted.items()}
+    return held
 
 
 @torch.no_grad()
@@ -161,7 +164,8 @@ def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], do
     for name, kind in asked.items():
         columns = [column.name for column in kind.columns]
         metric = metrics.get(name)
-        result: Mapping[str, float | Missing] = metric.result(None) if metric else {column: Missing(absent) for column in columns}
+        answers = metric.results(draws(documents)) if metric else [{column: Missing(absent) for column in columns}]
+        result = answers[0]
         if set(result) != set(columns):
             raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
         for column, value in result.items():
@@ -170,20 +174,25 @@ def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], do
             if bad:
                 row["missing"][f"{name}.{column}"] = bad
         if metric:
-            row["intervals"] |= {f"{name}.{column}": bounds for column, bounds in intervals(metric, documents).items()}
+            row["intervals"] |= {f"{name}.{column}": bounds for column, bounds in intervals(kind.columns, answers[1:]).items()}
             if details := metric.details():
                 row["details"][name] = dict(details)
     return row
 
 
-def intervals(metric: Metric, documents: int) -> dict[str, list[float]]:
-    """95% intervals of every column, over documents drawn with replacement; the same draws for every SAE, so that pairs compare."""
-    draws = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
-    results = [metric.result(torch.from_numpy(draw.astype(np.float32))) for draw in draws]
+@lru_cache(maxsize=1)
+def draws(documents: int) -> Float[Tensor, "draws documents"]:
+    """Every document once, and then documents drawn with replacement; the same for every SAE, so that pairs compare."""
+    drawn = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
+    return torch.from_numpy(np.concatenate((np.ones((1, documents)), drawn)).astype(np.float32))
+
+
+def intervals(columns: Iterable[Column], results: Sequence[Mapping[str, float | Missing]]) -> dict[str, list[float]]:
+    """95% intervals of every column, over what draws of documents gave."""
     found = {}
-    for column in (column for column in metric.columns if column.resampled):
+    for column in (column for column in columns if column.resampled):
         values = [value for result in results if not isinstance(value := result[column.name], Missing) and np.isfinite(value)]
-        if len(values) == RESAMPLES:
+        if len(values) == len(results):
             low, high = np.quantile(values, [0.025, 0.975])
             found[column.name] = [float(low), float(high)]
     return found

@@ -17,7 +17,9 @@ from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
-MEASURING = ("labels", "probing", "similarity", "power_law", "variance", "stability")  # modules of the core that measure
+MEASURING = (  # modules of the core that measure
+    "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from sae_bench_htopk.seeds import agreements
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import Learner, Recipe, train
-from sae_bench_htopk.windows import batches
+from sae_bench_htopk.windows import batches, lengths
 
 
 class Read(NamedTuple):
@@ -152,7 +152,7 @@ class Runner:
                 calibrate(read.job.variant, read.readings, x, read.cell.native, type(read.job.variant).budget(read.cell.config), read.training.seed)
                 progress.reach(number * len(x))
         jobs = [Job(read.job.variant, {r: metrics for r, metrics in read.job.readings.items() if known(read.job.variant, r)}) for read in reads]
-        held = empty(self.model, jobs, len(texts))
+        held = empty(self.model, jobs, len(texts), lengths(held_out, len(texts)), units)
         total, done = sum(len(window.ids) for window in held_out), 0
         with Progress(f"seed {seed}: measuring {len(held)} readings", total) as progress:
             for windows in batches(held_out, windows_at_once(suite.model.context), suite.model.context, self.model.bos):

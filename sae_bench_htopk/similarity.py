@@ -1,166 +1,174 @@
-"""Compares two representations of the same rows: RSA and debiased linear CKA, with every document counted as often as one likes.
+"""Compares two representations of the same rows, RSA and debiased linear CKA, for many draws of documents at once.
 
-Weights belong to documents and count their rows; a row never meets itself, nor a copy of itself. Both measures are then sums
-over pairs of rows, which are added up by pairs of documents once: a new set of weights costs documents^2, not rows^2.
+Both are sums over pairs of different rows, made in blocks: dissimilarities are kept to 16 bits and to one triangle, products of
+rows are never kept. A row never meets itself, nor a copy of itself.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt16
 from torch import Tensor
 
 from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.draws import Draws, upper
+from sae_bench_htopk.hsic import FLAT, cka, unbiased
+from sae_bench_htopk.representations import Dense, Representation
 
-MIN_ROWS = 4  # the unbiased HSIC is a mean over quadruples of different rows
-FLAT = 1e-12  # a variance of dissimilarities below it is rounding: float32 products are good to about 1e-7
-EQUAL = 1e-6  # what differs by less, relative to its size, is equal
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Which rows belong to which document, once the rows are sorted by document."""
-
-    documents: Int[np.ndarray, " groups"]
-    starts: Int[np.ndarray, " groups"]
-    order: Int[np.ndarray, " rows"]
-
-    @classmethod
-    def of(cls, document: Int[np.ndarray, " rows"]) -> "Grouping":
-        """The grouping of rows by their document; it keeps the rows' order within each."""
-        order = document.argsort(kind="stable")
-        documents, starts = np.unique(document[order], return_index=True)
-        return cls(documents, starts, order)
-
-    def weights(self, of_documents: Float[np.ndarray, " documents"] | None) -> Float[np.ndarray, " groups"]:
-        """The weight of each group, 1 if there are none."""
-        return np.ones(len(self.documents)) if of_documents is None else of_documents[self.documents]
-
-    def lengths(self) -> Int[np.ndarray, " groups"]:
-        """Rows of each group."""
-        return np.diff(self.starts, append=len(self.order))
-
-    def moments(self, weights: Float[np.ndarray, " groups"]) -> list[float]:
-        """Sums over rows of weight^1, ^2, ^3, ^4."""
-        return [float(self.lengths() @ weights**power) for power in (1, 2, 3, 4)]
-
-    def too_few(self, weights: Float[np.ndarray, " groups"]) -> Missing | None:
-        """The reason if fewer than four different rows have any weight."""
-        rows = int(self.lengths()[weights > 0].sum())
-        return Missing(f"{rows} rows with any weight, wanted at least {MIN_ROWS}") if rows < MIN_ROWS else None
-
-    def by_row(self, matrix: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows groups"]:
-        """Sums over the columns of each document, in float64."""
-        return np.add.reduceat(matrix, self.starts, axis=1, dtype=np.float64)
-
-    def by_pair(self, matrix: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "groups groups"]:
-        """Sums over the rows and columns of each pair of documents, in float64."""
-        return np.add.reduceat(self.by_row(matrix), self.starts, axis=0)
+BLOCK = 256  # rows that meet all later rows at a time
+BINS = 2**16  # of dissimilarities; equal in their square roots, so that small ones are told apart better
+no_weight_is_no_error = np.errstate(divide="ignore", invalid="ignore")  # such draws are answered by `too_few`
+ROUNDING = 2.0**-20  # of a product of two unit vectors in float32, with room; taken off all alike, it moves no correlation
+UNVARIED, UNVARYING = "every pair of rows is equally dissimilar", "one representation does not vary between rows"
+Answers: TypeAlias = list[float | Missing]  # one for each draw
 
 
-def off_diagonal(matrix: Float[Tensor, "rows rows"], shift: float = 0.0) -> Float[np.ndarray, "rows rows"]:
-    """The matrix less a constant, its diagonal 0."""
-    return matrix.sub(shift).fill_diagonal_(0.0).numpy()
+class Scale(NamedTuple):
+    """What the bins of dissimilarities stand for: values about their mean, and midranks about theirs, as a share of all pairs."""
 
-
-def dissimilarity(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows rows"]:
-    """1 - Pearson correlation of each pair of rows; a row without any pattern correlates with nothing."""
-    centred = rows - rows.mean(1, keepdim=True)
-    norms, patterned = centred.norm(dim=1, keepdim=True), centred.norm(dim=1, keepdim=True) > EQUAL * rows.norm(dim=1, keepdim=True)
-    centred = torch.where(patterned, centred / norms, 0.0)
-    return torch.mm(centred, centred.T).mul_(-1).add_(1)
-
-
-def gram(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows rows"]:
-    """Products of each pair of rows about their mean, in units of their mean square; all 0 if the rows are equal.
-
-    Neither mean nor unit changes the debiased CKA; they keep its sums well-conditioned.
-    """
-    centred = rows - rows.mean(0)
-    unit = centred.norm() / len(rows) ** 0.5
-    if unit <= EQUAL * rows.norm() / len(rows) ** 0.5:
-        return rows.new_zeros(len(rows), len(rows))
-    centred = centred / unit
-    return torch.mm(centred, centred.T)
-
-
-def quadratic(left: Float[np.ndarray, " groups"], sums: Float[np.ndarray, "groups groups"], right: Float[np.ndarray, " groups"]) -> float:
-    """left . sums . right."""
-    return float(left @ sums @ right)
-
-
-@dataclass(frozen=True)
-class Rsa:
-    """Pearson correlation of two dissimilarity matrices over pairs of different rows (Kriegeskorte et al. 2008)."""
-
-    grouping: Grouping
-    sums: tuple[Float[np.ndarray, "groups groups"], ...]  # of a, b, aa, bb and ab
+    mean: float
+    ranks: Float[np.ndarray, " bins"]
 
     @classmethod
-    def of(cls, grouping: Grouping, one: Float[Tensor, "rows rows"], other: Float[Tensor, "rows rows"]) -> "Rsa":
-        """Of two dissimilarity matrices whose rows are sorted as `grouping` says."""
-        a, b = (off_diagonal(matrix, float(matrix.mean())) for matrix in (one, other))
-        return cls(grouping, tuple(grouping.by_pair(product) for product in (a, b, a * a, b * b, a * b)))
+    def of(cls, counts: Int[np.ndarray, " bins"]) -> "Scale":
+        """From the pairs in each bin."""
+        pairs, values = counts.sum(), 2 * ((np.arange(BINS) + 0.5) / BINS) ** 2
+        midranks = counts.cumsum() - counts + (counts + 1) / 2
+        return cls(float(counts @ values / pairs), ((midranks - (pairs + 1) / 2) / pairs).astype(np.float32))
 
-    def __call__(self, of_documents: Float[np.ndarray, " documents"] | None) -> float | Missing:
-        """The correlation, each pair of rows counted by the product of its documents' weights."""
-        weights = self.grouping.weights(of_documents)
-        if reason := self.grouping.too_few(weights):
-            return reason
-        first, second, *_ = self.grouping.moments(weights)
-        a, b, aa, bb, ab = (quadratic(weights, matrix, weights) / (first**2 - second) for matrix in self.sums)
-        if min(aa - a * a, bb - b * b) <= FLAT:
-            return Missing("every pair of rows is equally dissimilar")
-        return float((ab - a * b) / np.sqrt((aa - a * a) * (bb - b * b)))
+    def values(self, bins: UInt16[np.ndarray, "block rest"]) -> tuple[Float[Tensor, "block rest"], Float[Tensor, "block rest"]]:
+        """Dissimilarities and their ranks, 0 where a row meets itself or an earlier one."""
+        root = torch.from_numpy(bins.astype(np.float32)).add_(0.5)
+        return upper(root.square_().mul_(2 / BINS**2).sub_(self.mean)), upper(torch.from_numpy(self.ranks.take(bins)))
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """One product of two Gram matrices K and L: what the unbiased HSIC needs of it, by document."""
+def binned(correlations: Float[Tensor, "block rest"]) -> UInt16[np.ndarray, "block rest"]:
+    """The bins of 1 - correlation, which lies from 0 to 2; what is no more than rounding is 0, so that equal rows are ties."""
+    roots = correlations.mul(-0.5).add_(0.5 - ROUNDING).clamp_(min=0).sqrt_().mul_(BINS).clamp_(max=BINS - 1)
+    roots[:, : len(roots)][torch.ones(len(roots), len(roots), dtype=torch.bool).tril()] = 0
+    return roots.numpy().astype(np.uint16)
 
-    K: Float[np.ndarray, "rows groups"]  # sums of K over the columns of each document
-    L: Float[np.ndarray, "rows groups"]
-    KL: Float[np.ndarray, "groups groups"]  # sums of K_ij L_ij
 
-    def hsic(self, grouping: Grouping, w: Float[np.ndarray, " groups"]) -> float:
-        """Mean over all i, j, q, r that differ of K_ij L_ij + K_ij L_qr - 2 K_ij L_iq (Song et al. 2012), counted by w_i w_j w_q w_r.
+class Side:
+    """One representation, and its sums over pairs of rows for all draws; beside another, whose rows are the same, the joint sums too."""
 
-        Each sum over indices that differ is the full sum less its terms with equal indices. One normaliser for all three: with
-        one for each, unequal weights would let the value depend on where the origin of the activations lies.
+    def __init__(self, rows: Representation, draws: Draws, beside: "Side | None" = None) -> None:
+        self.rows, self.draws, self.beside = rows, draws, beside
+        none = np.zeros(draws.rows.shape[1])
+        self.products, self.joint_products = (np.tile(none, (3, 1)) for _ in range(2))  # as `by_powers` has them
+        self.values, self.ranks = ([none, none, none] for _ in range(2))  # sums of m, of m^2, and of m times the other side's
+        self.bins: list[UInt16[np.ndarray, "block rest"]] = []
+        counts = np.zeros(BINS, dtype=np.int64)
+        for start in range(0, len(rows), BLOCK):
+            counts += self.take_in(start)
+        self.scale = Scale.of(counts)
+        for number, start in enumerate(range(0, len(rows), BLOCK)):
+            self.compare(number, start)
+        self.met, self.met_squared = (rows.times(draws.rows**power) for power in (1, 2))
+
+    def take_in(self, start: int) -> Int[np.ndarray, " bins"]:
+        """Adds up a block's products, keeps the bins of its dissimilarities and counts its pairs in each."""
+        correlations, products = self.rows.block(start, BLOCK)
+        self.bins.append(binned(correlations))
+        products = upper(products)
+        self.products += self.draws.by_powers(products.square(), start)
+        if self.beside is not None and isinstance(self.beside.rows, Dense):
+            self.joint_products += self.draws.by_powers(products * self.beside.rows.products(start, BLOCK), start)
+        counts = np.bincount(self.bins[-1].ravel(), minlength=BINS)
+        counts[0] -= len(products) * (len(products) + 1) // 2  # the pairs that are none
+        return counts
+
+    def compare(self, number: int, start: int) -> None:
+        """Adds up a block's dissimilarities and ranks, their squares, and their products with those of the other side."""
+        others = self.beside.scale.values(self.beside.bins[number]) if self.beside else (None, None)
+        for sums, own, other in zip((self.values, self.ranks), self.scale.values(self.bins[number]), others, strict=True):
+            parts = (own, own.square()) if other is None else (own, own.square(), own * other)
+            for place, part in enumerate(parts):
+                sums[place] = sums[place] + self.draws.by_pair(part, start)
+
+    @no_weight_is_no_error
+    def variance(self, sums: Sequence[Float[np.ndarray, " draws"]]) -> Float[np.ndarray, " draws"]:
+        """Of dissimilarities, or of ranks."""
+        return np.asarray(sums[1] / self.draws.pairs - (sums[0] / self.draws.pairs) ** 2)
+
+    @no_weight_is_no_error
+    def met_by(self, other: "Side", sums: Float[np.ndarray, "3 draws"]) -> Float[np.ndarray, " draws"]:
+        """The unbiased HSIC: the mean over all i, j, q, r that differ of K_ij L_ij + K_ij L_qr - 2 K_ij L_iq, counted by w_i w_j w_q w_r.
+
+        Song et al. 2012. Each sum over indices that differ is the full sum less its terms with equal indices, of which many cancel
+        here. One normaliser for all three: with one for each, unequal weights would let the value depend on where the origin of the
+        activations lies.
         """
-        p1, p2, p3, p4 = grouping.moments(w)
-        row, of_K, of_L = np.repeat(w, grouping.lengths()), self.K @ w, self.L @ w
-        inner = np.add.reduceat(of_K * of_L, grouping.starts)
-        crossed = np.add.reduceat(of_K * (self.L @ w**2) + (self.K @ w**2) * of_L, grouping.starts)
-        once, twice, thrice, squares = (quadratic(left, self.KL, right) for left, right in ((w, w), (w**2, w), (w**3, w), (w**2, w**2)))
-        pairs = (p1**2 - p2) * once - 4 * p1 * twice + 4 * thrice + 2 * squares
-        triples = p1 * (w @ inner - twice) - (w**2 @ inner - squares) - (w @ crossed - 2 * thrice)
-        quadruples = (row @ of_K) * (row @ of_L) - 4 * w**2 @ inner + 2 * squares
-        return float((pairs + quadruples - 2 * triples) / (p1**4 - 6 * p1**2 * p2 + 3 * p2**2 + 8 * p1 * p3 - 6 * p4))
+        w, (p1, p2, p3, p4), (once, twice, squares) = self.draws.rows, self.draws.moments, sums
+        both = self.met * other.met
+        crossed = (w * (self.met * other.met_squared + self.met_squared * other.met)).sum(0)
+        joint = (p1**2 - p2) * once - 2 * p1 * twice + 2 * squares
+        apart = (w * self.met).sum(0) * (w * other.met).sum(0) - 2 * p1 * (w * both).sum(0) - 2 * (w**2 * both).sum(0) + 2 * crossed
+        return np.asarray((joint + apart) / (p1**4 - 6 * p1**2 * p2 + 3 * p2**2 + 8 * p1 * p3 - 6 * p4))
 
 
-@dataclass(frozen=True)
-class Cka:
-    """Debiased linear CKA (Kornblith et al. 2019 with the unbiased HSIC of Song et al. 2012): 0 on average for independent rows."""
+def ratio(both: float, one: float, other: float, flat: str) -> float | Missing:
+    """both / sqrt(one * other), or `flat` if either is no more than rounding."""
+    return Missing(flat) if min(one, other) <= FLAT else float(both / math.sqrt(one * other))
 
-    grouping: Grouping
-    kernels: tuple[Kernels, Kernels, Kernels]  # K with L, K with K, L with L
 
-    @classmethod
-    def of(cls, grouping: Grouping, one: Float[Tensor, "rows rows"], other: Float[Tensor, "rows rows"]) -> "Cka":
-        """Of two Gram matrices whose rows are sorted as `grouping` says."""
-        K, L = off_diagonal(one), off_diagonal(other)
-        of_K, of_L = grouping.by_row(K), grouping.by_row(L)
-        both = Kernels(of_K, of_L, grouping.by_pair(K * L))
-        return cls(grouping, (both, Kernels(of_K, of_K, grouping.by_pair(K * K)), Kernels(of_L, of_L, grouping.by_pair(L * L))))
+class Similarity:
+    """How alike one side is to x: each measure for all draws, or once over the sample where no draw can be made of it."""
 
-    def __call__(self, of_documents: Float[np.ndarray, " documents"] | None) -> float | Missing:
-        """The similarity, each quadruple of different rows counted by the product of its documents' weights."""
-        weights = self.grouping.weights(of_documents)
-        if reason := self.grouping.too_few(weights):
-            return reason
-        both, one, other = (kernels.hsic(self.grouping, weights) for kernels in self.kernels)
-        if min(one, other) <= FLAT:
-            return Missing("one representation does not vary between rows")
-        return float(both / np.sqrt(one * other))
+    def __init__(self, x: Side, other: Side) -> None:
+        """`other` was summed beside `x`."""
+        self.x, self.other, self.draws = x, other, x.draws
+        self.few = x.draws.too_few()
+
+    def answers(self, both: Float[np.ndarray, " draws"], one: Float[np.ndarray, " draws"], other: Float[np.ndarray, " draws"], flat: str) -> Answers:
+        """both / sqrt(one * other), or why not."""
+        found: Answers = []
+        for few, top, left, right in zip(self.few, both.tolist(), one.tolist(), other.tolist(), strict=True):
+            found.append(few or ratio(top, left, right, flat))
+        return found
+
+    @no_weight_is_no_error
+    def rsa(self) -> tuple[Answers, Answers]:
+        """Correlation of both sides' dissimilarities over pairs of different rows (Kriegeskorte et al. 2008), and of their midranks.
+
+        Midranks are those among the pairs of the sample, each counted once, whatever the weights.
+        """
+        pairs = self.draws.pairs
+        found = []
+        for mine, theirs in ((self.x.values, self.other.values), (self.x.ranks, self.other.ranks)):
+            both = theirs[2] / pairs - mine[0] * theirs[0] / pairs**2
+            found.append(self.answers(both, self.x.variance(mine), self.other.variance(theirs), UNVARIED))
+        return found[0], found[1]
+
+    def cka(self) -> Answers:
+        """Debiased linear CKA (Kornblith et al. 2019 with the HSIC of Song et al. 2012): 0 on average for independent rows."""
+        both, one, other = (one.met_by(other, sums) for one, other, sums in self.hsics())
+        return self.answers(both, one, other, UNVARYING)
+
+    def hsics(self) -> tuple[tuple[Side, Side, Float[np.ndarray, "3 draws"]], ...]:
+        """What makes the three HSICs of a CKA: x with the other, and each with itself."""
+        return (self.x, self.other, self.other.joint_products), (self.x, self.x, self.x.products), (self.other, self.other, self.other.products)
+
+    def biased(self) -> float | Missing:
+        """Linear CKA with pairs of a row with itself (Kornblith et al. 2019), every row once."""
+        sums = (float(sums[0, 0] + one.rows.squares @ other.rows.squares) for one, other, sums in self.hsics())
+        return cka(*sums)
+
+    def null(self) -> tuple[float | Missing, float | Missing]:
+        """RSA and debiased CKA, every row once, of each row and the other side's row half the sample away."""
+        n, x, other = len(self.x.rows), self.x.rows, self.other.rows
+        assert isinstance(x, Dense)
+        correlations, products = other.crossed(x, roll := n // 2)
+        pairs, rolled = n * (n - 1), np.roll(x.squares, roll)
+        joint = (correlations - other.plain @ np.roll(x.plain, roll)) / pairs - (x.total - x.plain.sum()) * (other.total - other.plain.sum()) / pairs**2
+        hsic = unbiased(n, products, rolled @ other.squares, x.squares.sum(), other.squares.sum())
+        (_, one, two), (mine, theirs) = self.hsics(), (float(side.variance(side.values)[0]) for side in (self.x, self.other))
+        own = [float(side.met_by(again, sums)[0]) for side, again, sums in (one, two)]
+        return self.once(joint, mine, theirs, UNVARIED), self.once(hsic, own[0], own[1], UNVARYING)
+
+    def once(self, both: float, one: float, other: float, flat: str) -> float | Missing:
+        """The same for one number, every row once."""
+        return self.few[0] or ratio(both, one, other, flat)

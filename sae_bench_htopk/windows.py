@@ -68,6 +68,14 @@ def take(windows: Iterable[Window], tokens: int) -> list[Window]:
     return taken
 
 
+def lengths(windows: Iterable[Window], documents: int) -> list[int]:
+    """How many tokens of each document some windows hold."""
+    held = [0] * documents
+    for window in windows:
+        held[window.document] += len(window.ids)
+    return held
+
+
 def collate(windows: list[Window], context: int, bos: int) -> Windows:
     """Pads to one width (with BOS, which causal attention never sees from a real token) and marks what is real."""
     tokens = torch.full((len(windows), context), bos, dtype=torch.long)

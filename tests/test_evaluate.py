@@ -13,7 +13,7 @@ from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.text import Document
-from sae_bench_htopk.windows import Window, collate, cut
+from sae_bench_htopk.windows import Window, collate, cut, lengths
 from tests.synthetic import settings
 
 D, LATENTS, K, CONTEXT, BOS = 24, 64, 5, 16, 2
@@ -108,10 +108,10 @@ def measured(model: SubjectModel, size: int) -> dict[str, object]:
     """All metrics of one SAE at one reading, with so many windows at a time."""
     metrics = {name: plugins.metric(name) for name in plugins.names("metrics")}
     jobs = [Job(sae("topk", model), {Reading(K): metrics})]
-    held = empty(model, jobs, len(TEXTS))
-    everything = windows()
+    everything, known = windows(), units(model)
+    held = empty(model, jobs, len(TEXTS), lengths(everything, len(TEXTS)), known)
     for start in range(0, len(everything), size):
-        measure(model, collate(everything[start : start + size], CONTEXT, BOS), units(model), TEXTS, jobs, held)
+        measure(model, collate(everything[start : start + size], CONTEXT, BOS), known, TEXTS, jobs, held)
     return summary(held[0, Reading(K)], metrics, len(TEXTS))
 
 
@@ -123,6 +123,23 @@ def test_no_metric_depends_on_how_text_is_cut_into_batches(model: SubjectModel) 
         assert set(one[part]) == set(other[part])  # type: ignore[call-overload]
         for column, value in one[part].items():  # type: ignore[attr-defined]
             assert value == (None if value is None else pytest.approx(other[part][column], rel=1e-4, abs=1e-5)), column  # type: ignore[index]
+
+
+def test_a_metric_is_told_of_the_reading_and_the_text(model: SubjectModel) -> None:
+    """Budget, usable latents, rows of each document, norms of decoder rows and the training text's statistics."""
+    job, everything, known = Job(sae("topk", model), {Reading(K, 32): {"sparsity": plugins.metric("sparsity")}}), windows(), units(model)
+    setting = empty(model, [job], len(TEXTS), lengths(everything, len(TEXTS)), known)[0, Reading(K, 32)]["sparsity"].setting
+    batch = collate(everything, CONTEXT, BOS)
+    assert setting.rows == tuple(batch.document[batch.real].bincount().tolist())
+    assert (setting.k, setting.latents, setting.usable) == (K, LATENTS, 32) and setting.statistics is known.statistics
+    assert setting.norms is not None and torch.equal(setting.norms, job.variant.W_dec.norm(dim=1))
+
+
+def test_columns_that_are_not_resampled_have_no_interval(model: SubjectModel) -> None:
+    """And of one metric, whose draws are taken together, all others have one."""
+    intervals = measured(model, 50)["intervals"]
+    for column in plugins.metric("representational_similarity").columns:
+        assert (f"representational_similarity.{column.name}" in intervals) == column.resampled, column.name  # type: ignore[operator]
 
 
 def test_a_metric_that_was_not_asked_for_says_so(model: SubjectModel) -> None:

@@ -11,13 +11,16 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "power_law", "variance", "stability",
+        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations",
     },
     {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard", "definitions", "alike"},
     {"plan", "seeds", "run"},
     {"__main__"},
 ]  # fmt: skip
-OF_PLUGINS = {"variants": {"contract", "ops", "prefix_loss"}, "metrics": {"contract", "ops", "labels", "probing", "similarity", "variance"}}
+OF_PLUGINS = {
+    "variants": {"contract", "ops", "prefix_loss"},
+    "metrics": {"contract", "ops", "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "variance"},
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc_score
 from torch import Tensor
 
@@ -16,17 +17,14 @@ from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Setting, Statistics, Text
 from sae_bench_htopk.labels import LABELS, token_labels
 from sae_bench_htopk.probing import SCORE, RankedScores, Sample, Tally, grow, parts
+from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
-D, LATENTS, DOCUMENTS = 12, 40, 9
+D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
+SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
 NAMES = ["explained_variance", "sparsity", "downstream_loss", "representational_similarity", "interpretability"]
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
 )
-
-
-def stream(d: int) -> Statistics:
-    """What is known of a stream that has no mean."""
-    return Statistics(torch.zeros(d), torch.eye(d))
 
 
 @dataclass
@@ -57,7 +55,7 @@ def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[
     predicts = position % 7 != 6
     rest = Rest(x, predicts, torch.linspace(1, 2, len(x)) * predicts)
     span = torch.stack((3 * position, 3 * position + 3), dim=1)
-    return Batch(Text(x, document, position, position % 50, span, massive, texts, rest, stream(x.shape[1])), x_hat, ragged(codes))
+    return Batch(Text(x, document, position, position % 50, span, massive, texts, rest), x_hat, ragged(codes))
 
 
 def ragged(dense: Tensor) -> Codes:
@@ -95,12 +93,14 @@ def part(batch: Batch, rows: Tensor) -> Batch:
     dense[owners, batch.codes.latents] = batch.codes.values
     rest = Rest(text.x[rows], text.model.predicts[rows], text.model.clean[rows])
     fields = (text.x, text.document, text.position, text.token, text.span, text.massive)
-    return Batch(Text(*(field[rows] for field in fields), text.texts, rest, text.stream), batch.x_hat[rows], ragged(dense[rows]))
+    return Batch(Text(*(field[rows] for field in fields), text.texts, rest), batch.x_hat[rows], ragged(dense[rows]))
 
 
-def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS) -> Metric:
+def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms: Tensor | None = None) -> Metric:
     """A metric that has seen all batches."""
-    metric = plugins.metric(name)(Setting(batches[0].text.x.shape[1], LATENTS, LATENTS, documents, 5))
+    rows = torch.cat([batch.text.document for batch in batches]).bincount(minlength=documents)
+    d, statistics = batches[0].text.x.shape[1], Statistics(torch.full((batches[0].text.x.shape[1],), 2.0), SPECTRUM[: batches[0].text.x.shape[1]].diag())
+    metric = plugins.metric(name)(Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics))
     for batch in batches:
         metric.update(batch)
     return metric
@@ -296,14 +296,63 @@ def test_no_score_where_the_ablation_costs_nothing() -> None:
 def test_similarity_of_everything_to_itself_to_noise_and_to_a_constant() -> None:
     batch = made_up()
     same = numbers("representational_similarity", Batch(batch.text, 2 * batch.text.x, batch.codes))
-    assert same["rsa"] == pytest.approx(1, abs=1e-4) and same["cka"] == pytest.approx(1, abs=1e-4)
+    assert all(same[name] == pytest.approx(1, abs=1e-4) for name in ("rsa", "rsa_spearman", "cka", "cka_biased", "cka_sample"))
     noise = numbers("representational_similarity", Batch(batch.text, torch.randn_like(batch.x_hat), batch.codes))
-    assert all(abs(float(value)) < 0.05 for value in (*noise.values(), same["rsa_shuffled"]))
-    for constant in (torch.zeros_like(batch.x_hat), torch.randn(D).expand_as(batch.x_hat).contiguous()):
-        found = numbers("representational_similarity", Batch(batch.text, constant, batch.codes))
-        assert all(isinstance(value, Missing) for value in found.values())
+    for name, value in noise.items():
+        if not name.endswith(("pca", "biased")):  # the codes of this batch are noise, too
+            assert abs(float(value)) < 0.05, name
     few = numbers("representational_similarity", part(batch, torch.arange(3)))
     assert isinstance(few["rsa"], Missing) and "3 rows" in few["rsa"].reason
+
+
+def test_a_side_that_does_not_vary_is_like_nothing_and_the_other_keeps_its_numbers() -> None:
+    batch = made_up()
+    of_codes, of_neither = ("codes_rsa", "codes_cka", "codes_cka_biased"), ("rsa_pca", "cka_pca")
+    for constant in (torch.zeros_like(batch.x_hat), torch.randn(D).expand_as(batch.x_hat).contiguous()):
+        found = numbers("representational_similarity", Batch(batch.text, constant, batch.codes))
+        for name, value in found.items():
+            assert isinstance(value, Missing) != name.startswith(("codes", *of_neither)), name
+    silent = numbers("representational_similarity", Batch(batch.text, batch.x_hat, ragged(torch.zeros(len(batch.x_hat), LATENTS))))
+    assert all(isinstance(silent[name], Missing) for name in of_codes) and isinstance(silent["rsa"], float)
+
+
+def test_similarity_is_that_of_all_plain_rows_if_the_sample_holds_them() -> None:
+    """Every column against plain formulas: reconstructions, codes in units of decoder norms, and principal components."""
+    batch, norms = made_up(), torch.linspace(0.5, 3, LATENTS)
+    found = measured("representational_similarity", [batch], norms=norms).result(None)
+    plain = ~batch.text.massive
+    x, x_hat = (rows[plain].double().numpy() for rows in (batch.text.x, batch.x_hat))
+    codes = torch.zeros(len(batch.x_hat), LATENTS)
+    codes[torch.arange(len(codes)).repeat_interleave(batch.codes.lengths()), batch.codes.latents] = batch.codes.values
+    pca = np.where(np.arange(D) < RANK, x, 2.0)
+    for prefix, other in (("", x_hat), ("codes_", (codes * norms)[plain].double().numpy())):
+        pairs = dissimilarities(x), dissimilarities(other)
+        assert found[f"{prefix}rsa"] == pytest.approx(np.corrcoef(*pairs)[0, 1], abs=1e-5)
+        assert found[f"{prefix}rsa_spearman"] == pytest.approx(spearmanr(*pairs).statistic, abs=1e-4)
+        assert found[f"{prefix}cka"] == pytest.approx(cka(x, other, unbiased_hsic), abs=1e-6)
+        assert found[f"{prefix}cka_biased"] == pytest.approx(cka(x, other, biased_hsic), abs=1e-6)
+    assert found["cka_sample"] == pytest.approx(found["cka"], abs=1e-6)
+    assert found["rsa_pca"] == pytest.approx(np.corrcoef(dissimilarities(x), dissimilarities(pca))[0, 1], abs=1e-5) and found["cka_pca"] == pytest.approx(
+        cka(x, pca, unbiased_hsic), abs=1e-6
+    )
+
+
+def test_draws_together_are_draws_one_by_one() -> None:
+    metric = measured("representational_similarity", [made_up()])
+    draws = torch.tensor([[1.0] * 9, [2, 0, 1, 3, 1, 1, 0, 1, 2], [0] * 9, [0, 0, 0, 5, 0, 0, 0, 0, 1]])
+    for draw, found in zip(draws, metric.results(draws), strict=True):
+        alone = metric.result(draw)
+        assert all(found[name] == (value if isinstance(value, Missing) else pytest.approx(value, abs=1e-6)) for name, value in alone.items())
+    assert [isinstance(found["rsa"], Missing) for found in metric.results(draws)] == [False, False, True, False]
+
+
+def test_a_sample_takes_of_each_document_its_share_and_leaves_massive_rows_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_bench_htopk.metrics.representational_similarity.ROWS", 50)
+    whole = made_up()
+    uneven = part(whole, torch.cat([(whole.text.document == document).nonzero()[: 10 * document + 10, 0] for document in range(DOCUMENTS)]))
+    metric = measured("representational_similarity", [uneven])
+    assert metric.details()["sample"] == {"rows": 50, "documents": DOCUMENTS, "massive_rows_left_out": int(uneven.text.massive.sum())}
+    assert np.bincount(metric.sample.document).tolist() == [1, 2, 3, 4, 6, 7, 8, 9, 10]  # of documents of 10, 20, ..., 90 rows
 
 
 def test_the_sample_is_the_rows_of_smallest_key_and_shared_by_saes_that_see_the_same_text() -> None:
@@ -368,7 +417,7 @@ def test_a_latent_that_falls_silent_on_a_label_tells_it_too_and_channels_are_pro
     string = LABELS.index("string")
     x = batch.text.x.clone()
     x[:, 4] = torch.from_numpy(np.where(labels[:, string], 9.0, -9.0)).float()
-    text = Text(x, *(getattr(batch.text, name) for name in ("document", "position", "token", "span", "massive", "texts", "model", "stream")))
+    text = Text(x, *(getattr(batch.text, name) for name in ("document", "position", "token", "span", "massive", "texts", "model")))
     _, details = told(planted(Batch(text, batch.x_hat, batch.codes), {5: 2.0 * ~labels[:, string]}))
     assert details["string"]["latents"][0] == 5 and details["string"]["auc_1"] == pytest.approx(1)
     assert details["string"]["f1"] < 0.6 and details["string"]["baseline_channel"] == pytest.approx(1)
