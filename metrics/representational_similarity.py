@@ -49,28 +49,36 @@ class RepresentationalSimilarity(Metric):
     """RSA and linear CKA of activations with reconstructions and with codes, on 4,096 rows drawn from every document by its length."""
 
     columns = (
-        Column("rsa", "higher", "Pearson correlation of the 1 - Pearson dissimilarities of rows of x and of x_hat (arXiv:2505.00190 reports it)"),
-        Column("rsa_spearman", "higher", "rsa with the Spearman correlation of the dissimilarities: only their order counts"),
-        Column("cka", "higher", "debiased linear CKA of x and x_hat over all rows: 0 on average if they are independent; cka_sample has the interval", False),
-        Column("cka_biased", "higher", "linear CKA as first defined, over all rows: the more features for each row, the nearer to 1", False),
-        Column("cka_sample", "higher", "cka on the rows that rsa is measured on, since an interval over all rows would need their moments by document"),
-        Column("rsa_null", "neither", "rsa of x and the x_hat of rows half the sample away: what no relation at all gives", False),
-        Column("cka_null", "neither", "cka_sample of these", False),
-        Column(
-            "rsa_pca",
-            "neither",
-            "rsa of x and its projection on the training text's first k principal components: no ceiling, since an SAE chooses its k anew for each row",
-        ),
-        Column("cka_pca", "neither", "cka_sample of these"),
-        Column(
-            "codes_rsa", "higher", "rsa of x and the codes times decoder norms: another quantity than rsa, high if distances are kept in the latents' own space"
-        ),
-        Column("codes_rsa_spearman", "higher", "codes_rsa with the Spearman correlation"),
-        Column("codes_cka", "higher", "debiased linear CKA of x and the codes times decoder norms"),
-        Column("codes_cka_biased", "higher", "the same as first defined: far above 0 even for independent rows, as latents are many", False),
-        Column("codes_rsa_null", "neither", "codes_rsa with the codes of rows half the sample away", False),
-        Column("codes_cka_null", "neither", "codes_cka of these", False),
-    )
+        Column("rsa", "higher", "do rows that are alike in x stay alike in x_hat? on the sample",
+               formula="Pearson correlation, over pairs of rows, of 1 - Pearson(x_i, x_j) and 1 - Pearson(x_hat_i, x_hat_j)",
+               source="Kriegeskorte et al. 2008; Pearson as in progressive coding (arXiv:2505.00190)",
+               pitfall="blind to scale: an untrained SAE whose explained variance is below 0 can have .7; an offset common to all rows moves it"),
+        Column("rsa_spearman", "higher", "rsa, where only the order of dissimilarities counts", formula="as rsa, with Spearman's correlation",
+               source="Kriegeskorte et al. 2008; Lan et al. 2024 (arXiv:2410.06981)",
+               pitfall="ranks are those of the whole sample, also where documents are drawn anew"),
+        Column("cka", "higher", "how far x and x_hat span the same directions, over all rows: 0 on average if they are independent", False,
+               formula="HSIC(x, x_hat) / sqrt(HSIC(x, x) HSIC(x_hat, x_hat)), linear kernel, HSIC unbiased",
+               source="Kornblith et al. 2019 (arXiv:1905.00414); HSIC: Song et al. 2012",
+               pitfall="a few rows or dimensions of large norm decide it; its interval stands at cka_sample"),
+        Column("cka_biased", "higher", "cka as first defined, over all rows", False, formula="||x^T x_hat||_F^2 / (||x^T x||_F ||x_hat^T x_hat||_F), columns centred",
+               source="Kornblith et al. 2019 (arXiv:1905.00414)", pitfall="the more dimensions for each row, the nearer to 1 even for independent data"),
+        Column("cka_sample", "higher", "cka on the rows that rsa is measured on: an interval over all rows would need their moments by document",
+               formula="as cka", source="as cka"),
+        Column("rsa_null", "neither", "rsa of rows that have nothing to do with each other", False, formula="rsa, x_hat of rows half the sample away", source="ours"),
+        Column("cka_null", "neither", "cka_sample of the same rows", False, formula="as rsa_null", source="ours"),
+        Column("rsa_pca", "neither", "rsa of what the training text's first k principal components keep of x", formula="rsa of x and mean + projection, rank k",
+               source="ours", pitfall="a reference and no ceiling: an SAE chooses its k anew for each row, and passes it"),
+        Column("cka_pca", "neither", "cka_sample of the same", formula="as rsa_pca", source="ours", pitfall="as rsa_pca"),
+        Column("codes_rsa", "higher", "do rows that are alike in x have codes that are alike? another quantity than rsa",
+               formula="as rsa, with a ||w|| of all usable latents in place of x_hat", source="as rsa",
+               pitfall="superposition: latents are often farther from x than x_hat is, and need not be worse for it"),
+        Column("codes_rsa_spearman", "higher", "codes_rsa, where only the order counts", formula="as rsa_spearman", source="as rsa_spearman"),
+        Column("codes_cka", "higher", "how far x and the codes vary together, on the sample", formula="as cka, with a ||w|| in place of x_hat", source="as cka"),
+        Column("codes_cka_biased", "higher", "the same as first defined", False, formula="as cka_biased", source="as cka_biased",
+               pitfall="far above 0 even for independent rows, as latents are many: read it beside nothing but itself"),
+        Column("codes_rsa_null", "neither", "codes_rsa of rows that have nothing to do with each other", False, formula="as rsa_null", source="ours"),
+        Column("codes_cka_null", "neither", "codes_cka of the same rows", False, formula="as rsa_null", source="ours"),
+    )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
