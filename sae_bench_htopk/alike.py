@@ -34,7 +34,7 @@ def stability(board: Board) -> str:
 
 def measured(found: list[Mapping[str, Any]]) -> Iterator[list[tuple[float, float]]]:
     """For MMCS, matched and shared: (the pair's number, that of random rows) of every pair."""
-    yield [tuple((one["mmcs_to"] + one["mmcs_from"]) / 2 for one in (pair, pair["floor"])) for pair in found]  # type: ignore[misc]
+    yield [tuple((one["mmcs_to"] + one["mmcs_from"]) / 2 for one in (pair, pair["floor"])) for pair in found]
     for name in ("matched", "shared"):
         yield [(pair[name], pair["floor"][name]) for pair in found]
 

@@ -1,7 +1,7 @@
 """One pass over held-out text for all SAEs, readings and metrics: text outside, SAE inside, readings innermost."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
@@ -24,10 +24,11 @@ RESAMPLES = 100  # draws of documents behind each interval
 
 @dataclass
 class Job:
-    """One SAE as one variant reads it: its readings, and for each the metrics that are wanted of it, by name."""
+    """One SAE as one variant reads it: its readings with the metrics wanted of each, by name, and why some have no numbers."""
 
     variant: Variant
     readings: Mapping[Reading, Mapping[str, type[Metric]]]
+    absent: dict[Reading, str] = field(default_factory=dict)
 
 
 class Splice:
@@ -137,11 +138,18 @@ def empty(
 def measure(
     model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str], jobs: Sequence[Job], held: Mapping[tuple[int, Reading], dict[str, Metric]]
 ) -> None:
-    """Shows one batch of windows to every job at every reading, and updates its metrics."""
+    """Shows one batch of windows to every job at every reading, and updates its metrics.
+
+    A reading whose codes or reconstructions are no numbers is read no further; it is in `absent` from then on, and spoils no other.
+    """
     text = text_batch(model, windows, units, texts)
     for index, job in enumerate(jobs):
-        for reading, codes in encode_all(job.variant, text.x, job.readings):
-            batch = Batch(text, job.variant.decode(codes), codes, partial(prefixes, job.variant, reading, codes, text.x))
+        for reading, codes in encode_all(job.variant, text.x, [reading for reading in job.readings if reading not in job.absent]):
+            x_hat = job.variant.decode(codes)
+            if bad := int((~x_hat.isfinite().all(1)).sum()):
+                job.absent[reading] = f"x_hat is not finite in {bad} of {len(x_hat)} rows"
+                continue
+            batch = Batch(text, x_hat, codes, partial(prefixes, job.variant, reading, codes, text.x))
             for metric in held[index, reading].values():
                 metric.update(batch)
 

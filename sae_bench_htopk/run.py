@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae_bench_htopk import leaderboard, plan, plugins, records, weights
 from sae_bench_htopk.calibrate import calibrate
-from sae_bench_htopk.contract import Reading, Variant
+from sae_bench_htopk.contract import Metric, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
@@ -106,7 +106,9 @@ class Runner:
         facts["total_variance"] = stream.units.statistics.total_variance
         for training in trainings:
             learner = learners[training.key]
-            story = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts}
+            if learner.failed:
+                note(f"{training.label()}: given up, and the others went on: {learner.failed}")
+            story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts, "failed": learner.failed}
             story["provenance"] = provenance(self.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
             weights.save(plan.weights_path(self.root, suite.name, training.key), learner.variant, stream.units, story)
 
@@ -137,7 +139,8 @@ class Runner:
                     raise weights.WeightsError(f"{path}: its scale is {own.scale}, that of others of the suite {units.scale}; delete it to train it again")
                 units = own
                 wanted = {reading: {name: asked[name] for name in cell.metrics[reading]} for reading in readings}
-                reads.append(Read(item.training, cell, readings, Job(variant, wanted)))
+                failed = stories[item.training.key].get("failed")
+                reads.append(Read(item.training, cell, readings, Job(variant, wanted, dict.fromkeys(readings, failed) if failed else {})))
         assert units is not None
         return reads, units, stories
 
@@ -147,40 +150,49 @@ class Runner:
         seed = words(sorted({item.training.seed for item in items}))
         reads, units, stories = self.load(items)
         x = self.calibration_rows(units)
-        with Progress(f"seed {seed}: calibrating {len(reads)} SAEs", len(reads) * len(x)) as progress:
-            for number, read in enumerate(reads, 1):
-                calibrate(read.job.variant, read.readings, x, read.cell.native, type(read.job.variant).budget(read.cell.config), read.training.seed)
-                progress.reach(number * len(x))
-        jobs = [Job(read.job.variant, {r: metrics for r, metrics in read.job.readings.items() if known(read.job.variant, r)}) for read in reads]
-        held = empty(self.model, jobs, len(texts), lengths(held_out, len(texts)), units)
-        total, done = sum(len(window.ids) for window in held_out), 0
-        with Progress(f"seed {seed}: measuring {len(held)} readings", total) as progress:
-            for windows in batches(held_out, windows_at_once(suite.model.context), suite.model.context, self.model.bos):
-                measure(self.model, windows, units, texts, jobs, held)
-                done += int(windows.real.sum())
-                progress.reach(done)
+        self.calibrate(reads, x, seed)
+        held = self.measure([read.job for read in reads], units, seed)
         note(f"seed {seed}: intervals over {len(texts)} documents")
         rows: dict[str, list[dict[str, Any]]] = {}
         for index, read in enumerate(reads):
-            for reading in read.readings:
-                row = {"variant": read.cell.variant, "config": asdict(read.cell.config), "native": reading.select == read.cell.native}
-                row["budget"] = read.job.variant.calibration.budget
-                row["budget_measured"] = type(read.job.variant).budget(read.cell.config) is None
-                row |= {"read_key": read.cell.keys[reading], "reading": asdict(reading)}
-                measured = held.get((index, reading))
-                absent = () if measured is not None else ("training kept no running threshold",)
-                rows.setdefault(read.training.key, []).append(row | summary(measured or {}, metric_classes(suite), len(texts), *absent))
+            made = [row_of(read, reading, held[index, reading], metric_classes(suite), len(texts)) for reading in read.readings]
+            rows.setdefault(read.training.key, []).extend(made)
         spent = (time.monotonic() - clock) / max(1, len(items))
-        fits, alike = {}, {}
-        for read in reads:
-            if not read.training.control and read.training.key not in fits:  # where several read the weights, as the first one does
-                fits[read.training.key] = laws(read.job.variant.W_dec, read.job.variant.calibration.use, len(x))
-                alike[read.training.key] = agreements(read.training, read.job.variant, self.trainings, x, self.stored)
+        latents = self.latents(reads, x)
         for item in items:
-            record = self.record(item, stories[item.training.key], rows[item.training.key], spent, total, len(texts))
-            record["power_law"] = fits.get(item.training.key, {})
-            record["stability"] = alike.get(item.training.key, [])
-            records.write(plan.record_folder(self.root, suite.name), record)
+            record = self.record(item, stories[item.training.key], rows[item.training.key], spent, sum(len(window.ids) for window in held_out), len(texts))
+            records.write(plan.record_folder(self.root, suite.name), record | latents.get(item.training.key, {}))
+
+    def calibrate(self, reads: Sequence[Read], x: Float[Tensor, "rows d"], seed: str) -> None:
+        """Thresholds and ranks of every SAE that has numbers; what training gave no threshold for is not read by it."""
+        with Progress(f"seed {seed}: calibrating {len(reads)} SAEs", len(reads) * len(x)) as progress:
+            for number, (training, cell, readings, job) in enumerate(reads, 1):
+                for reading in readings:
+                    if not known(job.variant, reading):
+                        job.absent.setdefault(reading, "training kept no running threshold")
+                if set(readings) - set(job.absent):
+                    calibrate(job.variant, readings, x, cell.native, type(job.variant).budget(cell.config), training.seed)
+                progress.reach(number * len(x))
+
+    def measure(self, jobs: Sequence[Job], units: Units, seed: str) -> dict[tuple[int, Reading], dict[str, Metric]]:
+        """Every metric of every job and reading, after all of the held-out text."""
+        held = empty(self.model, jobs, len(self.texts), lengths(self.held_out, len(self.texts)), units)
+        total, done, context = sum(len(window.ids) for window in self.held_out), 0, self.suite.model.context
+        with Progress(f"seed {seed}: measuring {len(held)} readings", total) as progress:
+            for windows in batches(self.held_out, windows_at_once(context), context, self.model.bos):
+                measure(self.model, windows, units, self.texts, jobs, held)
+                done += int(windows.real.sum())
+                progress.reach(done)
+        return held
+
+    def latents(self, reads: Sequence[Read], x: Float[Tensor, "rows d"]) -> dict[str, dict[str, Any]]:
+        """By train key, what is measured of the latents themselves: how they fall off by rank, and whether other seeds have them."""
+        found: dict[str, dict[str, Any]] = {}
+        for training, _, readings, job in reads:
+            if not training.control and training.key not in found and set(readings) - set(job.absent):  # where several read the weights, as the first does
+                fits = laws(job.variant.W_dec, job.variant.calibration.use, len(x))
+                found[training.key] = {"power_law": fits, "stability": agreements(training, job.variant, self.trainings, x, self.stored)}
+        return found
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
         """Scaled activations of the calibration text, massive rows out."""
@@ -243,6 +255,16 @@ class Runner:
             if record.get("page") != named:
                 records.write(folder, record | {"page": named})
         return leaderboard.build(self.root / "leaderboard", self.suite.name)
+
+
+def row_of(read: Read, reading: Reading, metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int) -> dict[str, Any]:
+    """One row of a record: what was read, and its numbers or the reasons for having none."""
+    cell, variant, absent = read.cell, read.job.variant, read.job.absent
+    budget = type(variant).budget(cell.config)
+    row = {"variant": cell.variant, "config": asdict(cell.config), "native": reading.select == cell.native}
+    row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
+    row |= {"read_key": cell.keys[reading], "reading": asdict(reading)}
+    return row | (summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents))
 
 
 def known(variant: Variant, reading: Reading) -> bool:

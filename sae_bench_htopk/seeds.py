@@ -37,6 +37,11 @@ def agreements(
             found.append(pair | {"missing": f"the weights of seed {other.seed} were not here"})
             continue
         calibrate(twin, [], x, other.kind().native(other.config), other.kind().budget(other.config))
-        said = compare(*(Weights(one.W_enc.detach(), one.W_dec.detach(), one.calibration.use["frequency"] > 0) for one in (variant, twin)))
+        said = compare(weights_of(variant), weights_of(twin))
         found.append(pair | ({"missing": said.reason} if isinstance(said, Missing) else asdict(said)))
     return found
+
+
+def weights_of(variant: Variant) -> Weights:
+    """What is compared of a calibrated SAE: latents are live that fired on calibration text, as it is read at its own budget."""
+    return Weights(variant.W_enc.detach(), variant.W_dec.detach(), variant.calibration.use["frequency"] > 0)

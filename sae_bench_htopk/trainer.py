@@ -82,6 +82,7 @@ class Learner:
         if self.unit:
             unit_rows(variant.W_dec)
         self.curve: list[dict[str, float]] = []
+        self.failed = ""  # why it takes no more steps, if its loss was no number
         self.tokens, self.seconds = 0, 0.0
 
     def factor(self, step: int) -> float:
@@ -172,19 +173,26 @@ def clip(parameters: Sequence[Tensor], largest: float) -> None:
 
 
 def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"]], curve_points: int = 40) -> Iterator[int]:
-    """Trains all learners on the same batches in the same order; yields the tokens seen after each batch."""
+    """Trains all learners on the same batches in the same order; yields the tokens seen after each batch.
+
+    One whose loss is no number takes no further step, and says why in `failed`. Raises TextError if the text ends early.
+    """
     if not learners:
         return
-    recipe = learners[0].recipe
+    recipe, seen = learners[0].recipe, 0
     steps = recipe.steps()
     marks = {round(steps * (point + 1) / curve_points) - 1 for point in range(curve_points)}
     for index, x in zip(range(steps), batches, strict=False):
-        for learner in learners:
+        for learner in [learner for learner in learners if not learner.failed]:
             clock = time.perf_counter()
-            step = learner.take(x)
+            try:
+                step = learner.take(x)
+            except FloatingPointError as error:  # the others go on
+                learner.failed = str(error)
+                continue
             learner.seconds += time.perf_counter() - clock
             if index in marks:
                 learner.note(step, x)
-        yield (index + 1) * recipe.batch
-    if learners[0].tokens < steps * recipe.batch:
-        raise TextError(f"train.tokens: {recipe.tokens:,} asked for, the text gave {learners[0].tokens:,}")
+        yield (seen := (index + 1) * recipe.batch)
+    if seen < steps * recipe.batch:
+        raise TextError(f"train.tokens: {recipe.tokens:,} asked for, the text gave {seen:,}")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.calibrate import calibrate, score_histogram, threshold_for
+from sae_bench_htopk.calibrate import calibrate, score_histogram, thresholds_for
 from sae_bench_htopk.contract import Reading, Variant
 from tests.synthetic import D, raw_rows, units
 
@@ -30,14 +30,14 @@ def new(name: str = "topk", seed: int = 0) -> Variant:
 def test_threshold_is_the_score_of_that_rank(k: int, x: torch.Tensor) -> None:
     """To one part in 1000 of the sorted scores' own value at rank k * rows."""
     variant = new()
-    threshold = threshold_for(score_histogram(variant, x, None), k * len(x))
+    threshold = float(thresholds_for(score_histogram(variant, x, None), torch.tensor([k * len(x)])))
     scores = variant.scores(x).flatten().sort(descending=True).values
     assert threshold == pytest.approx(float(scores[k * len(x)]), rel=1e-3)
 
 
 def test_more_than_there_is_means_no_threshold(x: torch.Tensor) -> None:
     """A budget beyond every positive score keeps them all."""
-    assert threshold_for(score_histogram(new(), x, None), LATENTS * len(x)) == 0
+    assert float(thresholds_for(score_histogram(new(), x, None), torch.tensor([LATENTS * len(x)]))) == 0
 
 
 def test_importance_and_frequency_are_sums_over_the_native_reading(x: torch.Tensor) -> None:

@@ -50,6 +50,8 @@ class Bed:
         learners = [self.learner(case, stream.units) for case in cases]
         for _ in train(learners, stream.batches(recipe.batch)):
             pass
+        if failed := [learner.failed for learner in learners if learner.failed]:
+            raise FloatingPointError("; ".join(failed))
         halves = Halves(*self.runner.calibration_rows(stream.units).tensor_split(2))
         yield from ((case, learner, halves) for case, learner in zip(cases, learners, strict=True))
 
