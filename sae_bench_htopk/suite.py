@@ -182,7 +182,9 @@ def check_metrics(suite: Suite, metrics: Value) -> None:
         if use.name in names[:place]:
             raise value.error(f"the metric {use.name} is listed twice; it stands in line {metrics.data[names.index(use.name)].line} too")
         if use.only:
-            check_limits(use.only, value.at("only"), readings)
+            given = value.at("only")
+            for only, part in zip(use.only.any_of, given.data if isinstance(given.data, list) else [given], strict=True):
+                check_limits(only, part, readings)
 
 
 def check_limits(only: Only, value: Value, readings: list[tuple[Reading, Selector, int]]) -> None:

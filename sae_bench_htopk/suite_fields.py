@@ -147,11 +147,27 @@ class Only:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a costly metric is limited to: a reading must be within one of these."""
+
+    any_of: tuple[Only, ...]
+
+    @classmethod
+    def from_value(cls, value: Value) -> "Limits":
+        """One mapping, or a list of them."""
+        return cls(build(tuple[Only, ...], value) if isinstance(value.data, list) else (build(Only, value),))
+
+    def allows(self, reading: Reading, native: Selector, seed: int) -> bool:
+        """Whether any of them does."""
+        return any(only.allows(reading, native, seed) for only in self.any_of)
+
+
+@dataclass(frozen=True)
 class MetricUse:
     """A metric, and the readings that it is limited to."""
 
     name: str
-    only: Only | None = None
+    only: Limits | None = None
 
     @classmethod
     def from_value(cls, value: Value) -> "MetricUse":

@@ -13,6 +13,7 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
 from sae_bench_htopk.suite import HeldOut, Model, Only, Read, Sae, Shape, SuiteError
+from sae_bench_htopk.suite_fields import Limits
 from sae_bench_htopk.suite_fields import Count
 from sae_bench_htopk.text import Files, Hub, Installed
 from sae_bench_htopk.typed import build, words
@@ -63,7 +64,15 @@ def test_a_good_suite_says_what_its_file_says(write: Callable[[str], str]) -> No
     assert found.text.source == Installed({"sympy": "1.14.0"}) and found.text.held_out == HeldOut(640, None)
     assert (found.train.tokens, found.train.rate, found.train.betas) == (1000, None, (0.9, 0.999))
     assert found.seeds == (0, 5) and found.controls == ("pca", "untrained")
-    assert [(use.name, use.only) for use in found.metrics] == [("explained_variance", None), ("downstream_loss", Only(k=(8,), select=("native",)))]
+    assert [(use.name, use.only) for use in found.metrics] == [("explained_variance", None), ("downstream_loss", Limits((Only(k=(8,), select=("native",)),)))]
+
+
+def test_a_metric_may_have_a_list_of_readings(write: Callable[[str], str]) -> None:
+    """Of each mapping the product, of the list the union."""
+    (_, use) = suite.load(write(GOOD.replace("only: {k: [8], select: [native]}", "only: [{k: [8], select: [row]}, {latents: [32]}]"))).metrics
+    assert use.only is not None
+    for reading, allowed in ((Reading(8), True), (Reading(8, select="threshold"), False), (Reading(4), False), (Reading(4, 32, "threshold"), True)):
+        assert use.only.allows(reading, "row", 0) == allowed
 
 
 def test_sweeps_and_seeds_multiply_and_entries_override_the_reading(write: Callable[[str], str]) -> None:
@@ -249,6 +258,8 @@ BAD = [
     ("sweep: {k: [4, 8]}", "k: 8, sweep: {k: [4, 8]}", "saes[1].sweep.k", "k cannot be swept here, since the entry gives it too"),
     ("sweep: {k: [4, 8]}", "k: 8, sweep: {read: [4, 8]}", "saes[1].sweep.read", "read cannot be swept here"),
     # limits that nothing meets
+    ("only: {k: [8], select: [native]}", "only: [{k: [8]}, {k: [9]}]", "metrics[1].only[1].k[0]", "9, wanted a value of k that some SAE of the suite is read at"),
+    ("only: {k: [8], select: [native]}", "only: []", "metrics[1].only", "wanted a list"),
     ("k: [8], select: [native]", "k: [8, 9]", "metrics[1].only.k[1]", "9, wanted a value of k that some SAE of the suite is read at"),
     ("k: [8], select: [native]", "seeds: [1]", "metrics[1].only.seeds[0]", "1, wanted a value of seeds that some SAE"),
     ("k: [8], select: [native]", "latents: [all], cut: [before], k: [8], rank: [random]", "metrics[1].only.rank[0]", "random, wanted a value of rank"),
