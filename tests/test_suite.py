@@ -13,8 +13,7 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
 from sae_bench_htopk.suite import HeldOut, Model, Only, Read, Sae, Shape, SuiteError
-from sae_bench_htopk.suite_fields import Limits
-from sae_bench_htopk.suite_fields import Count
+from sae_bench_htopk.suite_fields import Count, Limits
 from sae_bench_htopk.text import Files, Hub, Installed
 from sae_bench_htopk.typed import build, words
 
@@ -258,7 +257,7 @@ BAD = [
     ("sweep: {k: [4, 8]}", "k: 8, sweep: {k: [4, 8]}", "saes[1].sweep.k", "k cannot be swept here, since the entry gives it too"),
     ("sweep: {k: [4, 8]}", "k: 8, sweep: {read: [4, 8]}", "saes[1].sweep.read", "read cannot be swept here"),
     # limits that nothing meets
-    ("only: {k: [8], select: [native]}", "only: [{k: [8]}, {k: [9]}]", "metrics[1].only[1].k[0]", "9, wanted a value of k that some SAE of the suite is read at"),
+    ("only: {k: [8], select: [native]}", "only: [{k: [8]}, {k: [9]}]", "metrics[1].only[1].k[0]", "9, wanted a value of k that some SAE"),
     ("only: {k: [8], select: [native]}", "only: []", "metrics[1].only", "wanted a list"),
     ("k: [8], select: [native]", "k: [8, 9]", "metrics[1].only.k[1]", "9, wanted a value of k that some SAE of the suite is read at"),
     ("k: [8], select: [native]", "seeds: [1]", "metrics[1].only.seeds[0]", "1, wanted a value of seeds that some SAE"),

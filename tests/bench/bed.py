@@ -55,6 +55,11 @@ class Bed:
         halves = Halves(*self.runner.calibration_rows(stream.units).tensor_split(2))
         yield from ((case, learner, halves) for case, learner in zip(cases, learners, strict=True))
 
+    def units(self) -> Units:
+        """Those of the training stream."""
+        windows, recipe = self.runner.corpus.windows("train", self.runner.ids, self.suite.model.context), self.suite.train
+        return Stream(self.runner.model, windows, self.suite.model.context, self.runner.model.bos, recipe.block, recipe.stream_seed, recipe.tokens).units
+
     def learner(self, case: Case, units: Units) -> Learner:
         """One SAE before its first step."""
         kind = plugins.variant(case.variant)
