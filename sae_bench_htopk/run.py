@@ -139,8 +139,8 @@ class Runner:
                     raise weights.WeightsError(f"{path}: its scale is {own.scale}, that of others of the suite {units.scale}; delete it to train it again")
                 units = own
                 wanted = {reading: {name: asked[name] for name in cell.metrics[reading]} for reading in readings}
-                failed = stories[item.training.key].get("failed")
-                reads.append(Read(item.training, cell, readings, Job(variant, wanted, dict.fromkeys(readings, failed) if failed else {})))
+                reason = unusable(variant, stories[item.training.key])
+                reads.append(Read(item.training, cell, readings, Job(variant, wanted, dict.fromkeys(readings, reason) if reason else {})))
         assert units is not None
         return reads, units, stories
 
@@ -265,6 +265,12 @@ def row_of(read: Read, reading: Reading, metrics: Mapping[str, Metric], asked: M
     row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
     row |= {"read_key": cell.keys[reading], "reading": asdict(reading)}
     return row | (summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents))
+
+
+def unusable(variant: Variant, story: Mapping[str, Any]) -> str:
+    """Why an SAE has no numbers at all; empty if it has."""
+    bad = [name for name, parameter in variant.named_parameters() if not bool(parameter.isfinite().all())]
+    return story.get("failed") or (f"{' and '.join(bad)} hold numbers that are not finite" if bad else "")
 
 
 def known(variant: Variant, reading: Reading) -> bool:

@@ -142,6 +142,23 @@ def test_columns_that_are_not_resampled_have_no_interval(model: SubjectModel) ->
         assert (f"representational_similarity.{column.name}" in intervals) == column.resampled, column.name  # type: ignore[operator]
 
 
+def test_an_sae_whose_numbers_are_none_spoils_no_other(model: SubjectModel) -> None:
+    """Its row says how many rows were bad; the other's numbers and intervals are those that it has alone, to the bit."""
+    metrics, reading = {name: plugins.metric(name) for name in plugins.names("metrics")}, Reading(K)
+    rows = []
+    for beside in (False, True):
+        broken = sae("topk", model)
+        with torch.no_grad():
+            broken.b_dec[2] = float("nan")
+        jobs = [Job(sae("topk", model), {reading: metrics}), *([Job(broken, {reading: metrics})] if beside else [])]
+        held = empty(model, jobs, len(TEXTS))
+        for start in range(0, len(windows()), 25):
+            measure(model, collate(windows()[start : start + 25], CONTEXT, BOS), units(model), TEXTS, jobs, held)
+        rows.append(summary(held[0, reading], metrics, len(TEXTS)))
+    assert rows[0] == rows[1] and not jobs[0].absent
+    assert "x_hat is not finite in" in jobs[1].absent[reading]
+
+
 def test_a_metric_that_was_not_asked_for_says_so(model: SubjectModel) -> None:
     """Its cells are empty, with the reason."""
     asked = {"sparsity": plugins.metric("sparsity")}

@@ -91,6 +91,18 @@ def test_a_loss_that_is_no_number_names_the_sae() -> None:
         it.take(torch.full((128, D), math.inf))
 
 
+def test_one_whose_loss_is_no_number_stops_alone() -> None:
+    """It says why; the other comes to the same bits as without it; a stream of which nobody is left runs to its end."""
+    alone, beside, failing = learner("topk"), learner("topk"), learner("batchtopk")
+    with torch.no_grad():
+        failing.variant.W_dec[3] = math.nan
+    list(train([alone], batches(100, 128)))
+    assert list(train([failing, beside], batches(100, 128)))[-1] == 12_800
+    assert "BatchTopK" in failing.failed and "after 0 tokens" in failing.failed and not beside.failed and failing.tokens == 0
+    assert all(torch.equal(a, b) for a, b in zip(alone.variant.state_dict().values(), beside.variant.state_dict().values(), strict=True))
+    assert list(train([failing], batches(100, 128)))[-1] == 12_800
+
+
 def test_a_text_that_ends_early_is_an_error() -> None:
     """Asked for 100 batches, given 3."""
     with pytest.raises(TextError, match="12,800 asked for, the text gave 384"):
