@@ -24,9 +24,10 @@ class Recipe:
     """What training is the same for all variants, but that an entry may have a rate of its own, and a variant may go without AuxK.
 
     The source of each default stands beside it. Beside these, for all alike: activations at a mean squared norm of 1 (dictionary_learning),
-    measured on 2^17 tokens, without those of ten times the median norm (ours); decoder rows random with the encoder tied to them (Gao et al.); b_dec from the stream's mean (sparsify; Gao et al. take
-    the geometric median) and taken from x before encoding (Gao et al.; HierarchicalTopK's formula, as far as it is known, does not); Adam's
-    eps of 1e-8 (torch, dictionary_learning; Gao et al. 6e-10); running thresholds that keep 0.999 of themselves (dictionary_learning).
+    measured on 2^17 tokens, without those of ten times the median norm (ours); decoder rows random with the encoder tied to them (Gao et
+    al.); b_dec from the stream's mean (sparsify; Gao et al. take the geometric median) and taken from x before encoding (Gao et al.;
+    HierarchicalTopK's formula, as far as it is known, does not); Adam's eps of 1e-8 (torch, dictionary_learning; Gao et al. 6e-10);
+    running thresholds that keep 0.999 of themselves (dictionary_learning).
     """
 
     tokens: int
