@@ -145,7 +145,7 @@ class Variant(nn.Module, ABC):
         return pre.relu()
 
     def preactivations(self, x: Float[Tensor, "batch d"], latents: Int[Tensor, " kept"] | None = None) -> Float[Tensor, "batch kept"]:
-        """W_enc (x - b_dec) + b_enc, of all latents or of some; x gets no gradient."""
+        """W_enc (x - b_dec) + b_enc, of all latents or of some."""
         W, b = (self.W_enc, self.b_enc) if latents is None else (self.W_enc.index_select(0, latents), self.b_enc.index_select(0, latents))
         return ops.preactivations(x, self.b_dec, W, b)
 

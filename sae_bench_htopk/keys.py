@@ -119,12 +119,15 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training.cells.append(cell(suite, facts, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed))
     budgets = Counter(k for sae in suite.saes if (k := plugins.variant(sae.variant).budget(sae.config)))
     budget = max(budgets, key=lambda k: (budgets[k], k), default=suite.read.k[-1])  # the most common one, so that most comparisons have a control beside them
+    rates = Counter(sae.rate for sae in suite.saes if plugins.variant(sae.variant).budget(sae.config) == budget)
+    alike = replace(suite.train, rate=rates.most_common(1)[0][0] or suite.train.rate) if rates else suite.train  # as most of those that it stands beside
     for name in suite.controls:
         kind = CONTROLS[name]
         config, seed = kind.Config(k=budget), suite.seeds[0]
         latents = dictionary_size(name, suite.model.shape.d, suite.train.latents)
-        key = train_key(suite, facts, suite.train, name, config, latents, seed, control=True)
-        training = found.setdefault(key, Training(key, name, config, latents, seed, True, suite.train))
+        recipe = alike if kind.trained else suite.train
+        key = train_key(suite, facts, recipe, name, config, latents, seed, control=True)
+        training = found.setdefault(key, Training(key, name, config, latents, seed, True, recipe))
         # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
         readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
         training.cells.append(cell(suite, facts, name, config, "row", readings, seed))

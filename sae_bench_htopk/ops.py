@@ -1,7 +1,7 @@
 """The maths that variants share: choosing latents, decoding codes, and products at chosen latents only, in plain torch.
 
 Codes are ragged rows: values [nnz], latents [nnz] and offsets [ends], ends = batch + 1; row b owns the entries offsets[b]:offsets[b+1].
-Nothing here is ever [batch, k, d], and no gradient is ever [batch, latents].
+Nothing here is ever [batch, k, d], and no gradient is [batch, latents] where the latents are chosen ones.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 # The gradient of embedding_bag's weights is this very product. Private, so it may go: then gathered_dots takes over.
 bag_dots = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
 
-GATHERED = 2**22  # numbers that are gathered at a time, where a product cannot do without
+GATHERED = 2**22  # numbers of one gathered tensor
 
 Ragged = tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"], Int[Tensor, " ends"]]  # scores, latents, offsets
 
@@ -116,9 +116,9 @@ def gathered_dots(
 
 
 def pieces(codes: int, d: int) -> Iterator[slice]:
-    """Cuts codes so that no more than so many numbers are gathered for them at a time."""
+    """Cuts codes so that a row of d numbers for each makes no tensor larger than that."""
     size = max(1, GATHERED // d)
-    yield from (slice(start, start + size) for start in range(0, codes, size))
+    return (slice(start, start + size) for start in range(0, codes, size))
 
 
 def scatter(
@@ -143,16 +143,17 @@ class Preactivations(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        """As in `PreactivationsAt`."""
+        """As in `PreactivationsAt`; x is data as a rule, and then no product is made for it."""
         centred, W_enc = ctx.saved_tensors
         d_b_enc = gradient.sum(0)
-        return None, -(d_b_enc @ W_enc), gradient.T @ centred, d_b_enc
+        d_x = gradient @ W_enc if ctx.needs_input_grad[0] else None
+        return d_x, -(d_b_enc @ W_enc), gradient.T @ centred, d_b_enc
 
 
 def preactivations(
     x: Float[Tensor, "batch d"], b_dec: Float[Tensor, " d"], W_enc: Float[Tensor, "latents d"], b_enc: Float[Tensor, " latents"]
 ) -> Float[Tensor, "batch latents"]:
-    """W_enc (x - b_dec) + b_enc; x gets no gradient."""
+    """W_enc (x - b_dec) + b_enc."""
     return Preactivations.apply(x, b_dec, W_enc, b_enc)  # type: ignore[no-any-return, no-untyped-call]
 
 

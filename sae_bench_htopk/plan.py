@@ -119,7 +119,7 @@ def measured_speed(device: str) -> float:
 
 def splices(metric: str) -> bool:
     """Whether a metric runs the rest of the language model at each reading, as its source says."""
-    return ".spliced(" in plugins.code_of(plugins.source_file("metrics", metric))
+    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric))
 
 
 def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:

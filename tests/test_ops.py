@@ -7,6 +7,14 @@ from sae_bench_htopk import ops
 from tests.synthetic import SHAPES, ragged
 
 
+def test_preactivations_pass_gradcheck() -> None:
+    """For x, b_dec, W_enc and b_enc; and they are the formula's."""
+    random = torch.Generator().manual_seed(1)
+    x, b_dec, W, b = (torch.randn(*size, generator=random, dtype=torch.float64, requires_grad=True) for size in ((4, 3), (3,), (5, 3), (5,)))
+    assert torch.autograd.gradcheck(ops.preactivations, (x, b_dec, W, b))
+    torch.testing.assert_close(ops.preactivations(x, b_dec, W, b), (x - b_dec) @ W.T + b)
+
+
 def test_preactivations_at_passes_gradcheck() -> None:
     """Its gradients for the encoder and both biases are the numerical ones."""
     _, index, offsets = ragged(5, 7, 3, seed=8)

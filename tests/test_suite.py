@@ -74,6 +74,15 @@ def test_a_metric_may_have_a_list_of_readings(write: Callable[[str], str]) -> No
         assert use.only.allows(reading, "row", 0) == allowed
 
 
+def test_a_trained_control_has_the_rate_of_most_saes_at_its_budget(write: Callable[[str], str]) -> None:
+    """Else it would bound them at a rate that is not theirs; of controls that are not trained the rate says nothing."""
+    text = GOOD.replace("controls: [pca, untrained]", "controls: [pca, random_decoder]").replace("{variant: topk, k: 8}", "{variant: topk, k: 8, rate: 0.1}")
+    for given, wanted in ((text, None), (text.replace("{variant: matryoshka, k: 8,", "{variant: matryoshka, k: 8, rate: 0.1,"), 0.1)):
+        found = keys.resolve(suite.load(write(given)), keys.Facts({part: part for part in ("train", "calibration", "held_out")}, "model"))
+        rates = {training.variant: training.recipe.rate for training in found if training.control}
+        assert rates == {"pca": None, "random_decoder": wanted}
+
+
 def test_sweeps_and_seeds_multiply_and_entries_override_the_reading(write: Callable[[str], str]) -> None:
     saes = suite.load(write(GOOD)).saes
     budgets = [(sae.variant, sae.config.k, sae.latents, sae.seed) for sae in saes]

@@ -37,22 +37,23 @@ def test_default_rate_is_dictionary_learnings() -> None:
     assert recipe.learning_rate(2**14) == pytest.approx(2e-4) and recipe.learning_rate(2**16) == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize("k", [2, 5])
 @pytest.mark.parametrize("crowd", [0, 6])
-def test_auxk_explains_the_left_over_with_dead_latents_only(crowd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auxk_explains_the_left_over_with_dead_latents_only(crowd: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is the hand-made one, sparse or dense, with its gradient, which touches no row of a living latent."""
     monkeypatch.setattr(trainer, "CROWD", crowd)
     variant = learner("topk").variant
     x = next(batches(1, 32))
     x_hat = 0.5 * x
     dead = torch.tensor([3, 10, 11])
-    loss = auxk_loss(variant, x, x_hat, dead, 2)
+    loss = auxk_loss(variant, x, x_hat, dead, k)
     loss.backward()
     left = x - x_hat
-    activations = ((x - variant.b_dec) @ variant.W_enc[dead].T).relu()
-    strongest = activations * (activations >= activations.topk(2, dim=1).values[:, -1:])
+    activations = ((x - variant.b_dec) @ variant.W_enc[dead].T + variant.b_enc[dead]).relu()
+    strongest = activations * (activations >= activations.topk(min(k, 3), dim=1).values[:, -1:])
     error = (left - strongest @ variant.W_dec[dead]).square().sum(1).mean() / (left - left.mean(0)).square().sum(1).mean()
     assert loss.item() == pytest.approx(error.item(), rel=1e-5)
-    moved = [variant.W_dec, variant.W_enc, variant.b_dec]
+    moved = [variant.W_dec, variant.W_enc, variant.b_dec, variant.b_enc]
     for parameter, wanted in zip(moved, torch.autograd.grad(error, moved), strict=True):
         torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=1e-6)
     for parameter in (variant.W_dec, variant.W_enc):

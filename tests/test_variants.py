@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae_bench_htopk import choose, ops, plugins
+from sae_bench_htopk import choose, ops, plugins, trainer
 from sae_bench_htopk.contract import Reading, Variant
 from sae_bench_htopk.trainer import Learner, Recipe
 from tests.synthetic import D, batches, units
@@ -83,14 +83,15 @@ def test_hierarchical_topk_from_one_code_to_512(k: int) -> None:
 
 
 def test_a_step_is_the_same_without_the_private_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch may take it away: the fall-back gives the same loss and gradients."""
-    answers = []
+    """torch may take it away: then the fall-back is called, and gives the same loss and gradients."""
+    answers, fall_back = [], ops.gathered_dots
     for product in (ops.bag_dots, None):
         monkeypatch.setattr(ops, "bag_dots", product)
-        variant = made("hierarchical_topk", k=6)
+        variant, calls = made("topk", k=6), []
+        monkeypatch.setattr(ops, "gathered_dots", lambda *given: calls.append(given) or fall_back(*given))  # noqa: B023
         loss = variant.step(next(batches(1, BATCH))).loss
         answers.append([loss.detach(), *torch.autograd.grad(loss, list(variant.parameters()))])
-    assert answers and ops.bag_dots is None
+        assert bool(calls) == (product is None)
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -182,13 +183,29 @@ def test_a_step_chooses_the_same_by_proposals_in_bfloat16(of: Literal["row", "ba
 
 
 def test_pre_activations_of_ones_own_are_trained_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step and AuxK take the variant's own, and their gradients, though they cost a dense product."""
+    """A step takes the variant's own, and their gradients, though they cost a dense product."""
     variant, x = made("topk", k=4), next(batches(1, BATCH))
     monkeypatch.setattr(type(variant), "preactivations", lambda self, x, latents=None: 2 * Variant.preactivations(self, x, latents) + 1)
     dense = largest((2 * ((x - variant.b_dec) @ variant.W_enc.T + variant.b_enc) + 1).relu(), 4)
     wanted, loss = error(variant, x, dense), variant.step(x).loss
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     for mine, theirs in zip(torch.autograd.grad(loss, list(variant.parameters())), torch.autograd.grad(wanted, list(variant.parameters())), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("crowd", [0, 6])
+def test_auxk_takes_pre_activations_of_ones_own(crowd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse or dense, with their gradients; an encoder that maps x before it encodes trains that map."""
+    variant, x, dead = made("topk", k=4), next(batches(1, BATCH)), torch.arange(0, LATENTS, 9)
+    monkeypatch.setattr(trainer, "CROWD", crowd)
+    scale = torch.ones(D, requires_grad=True)
+    monkeypatch.setattr(type(variant), "preactivations", lambda self, x, latents=None: 2 * Variant.preactivations(self, x * scale, latents) - 0.1)
+    loss = trainer.auxk_loss(variant, x, torch.zeros_like(x), dead, 2)
+    own = (2 * ((x * scale - variant.b_dec) @ variant.W_enc[dead].T + variant.b_enc[dead]) - 0.1).relu()
+    wanted = (x - (own * (own >= own.topk(2).values[:, -1:])) @ variant.W_dec[dead]).square().sum(1).mean() / (x - x.mean(0)).square().sum(1).mean()
+    leaves = [scale, *variant.parameters()]
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    for mine, theirs in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(wanted, leaves), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 

@@ -78,15 +78,15 @@ def error(learner: Learner, halves: Halves, k: int | None = None) -> float:
     reading = Reading(k or variant.calibration.budget, select=native)
     calibrate(variant, [reading], halves.first, native, budget)
     left = sum(float((part - variant.decode(variant.encode(part, reading))).double().square().sum()) for part in halves.second.split(2048))
-    return left / scatter(halves.second)
+    return left / spread(halves.second)
 
 
 @torch.no_grad()
 def objective(learner: Learner, halves: Halves) -> float:
-    """What training lowers, over the same variance, on the second half."""
-    return sum(float(learner.variant.step(part).loss) * len(part) for part in halves.second.split(2048)) / scatter(halves.second)
+    """What training lowers, over the same variance, on the second half; takes the variant's own step, without moving its weights."""
+    return sum(float(learner.variant.step(part).loss) * len(part) for part in halves.second.split(2048)) / spread(halves.second)
 
 
-def scatter(x: Tensor) -> float:
+def spread(x: Tensor) -> float:
     """The sum of squared distances from the mean."""
     return float((x - x.mean(0)).double().square().sum())

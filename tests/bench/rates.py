@@ -1,4 +1,4 @@
-"""Which learning rate each variant wants, at its smallest and its largest k of the published suite. Run by hand, for two hours:
+"""Which learning rate each variant wants, at a small and at a large budget of the published suite. Run by hand, for two hours:
 
 python -m tests.bench.rates
 
@@ -56,12 +56,12 @@ class Key(NamedTuple):
     config: str
     rate: float
     seed: int
-    tokens: int
+    tokens: int  # asked for: whole batches of them were trained on
 
 
-def key(case: Case, tokens: int) -> Key:
+def key(case: Case) -> Key:
     """That of a case."""
-    return Key(case.variant, json.dumps(case.config), case.recipe.learning_rate(case.recipe.latents), case.seed, tokens)
+    return Key(case.variant, json.dumps(case.config), case.recipe.learning_rate(case.recipe.latents), case.seed, case.recipe.tokens)
 
 
 def done() -> dict[Key, float]:
@@ -70,23 +70,24 @@ def done() -> dict[Key, float]:
     return {Key(line["variant"], json.dumps(line["config"]), line["rate"], line["seed"], line["tokens"]): line["error"] for line in lines}
 
 
-def measure(bed: Bed, cases: Sequence[Case], tokens: int) -> None:
+def measure(bed: Bed, cases: Sequence[Case]) -> None:
     """Trains what is missing of some cases, in one pass, and appends it."""
-    missing = [case for case in cases if key(case, tokens) not in done()]
+    known = done()
+    missing = [case for case in cases if key(case) not in known]
     for case, learner, halves in bed.train(missing) if missing else ():
         number = error(learner, halves) if learner.variant.budget(learner.variant.config) else objective(learner, halves)
         with FILE.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**key(case, tokens)._asdict(), "config": case.config, "error": number}) + "\n")
+            file.write(json.dumps({**key(case)._asdict(), "config": case.config, "error": number, "dead": learner.curve[-1]["dead"]}) + "\n")
 
 
 def sweep() -> None:
     """All rates at all seeds, a seed and a variant at a time; then those that are close, for longer."""
     bed = Bed("pycode", TOKENS)
     for seed, (variant, configs) in product(SEEDS, CASES.items()):
-        measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), seed) for config, rate in product(configs, RATES)], TOKENS)
+        measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), seed) for config, rate in product(configs, RATES)])
         print(f"seed {seed}, {variant}: done", file=sys.stderr, flush=True)
     bed = Bed("pycode", LONG)
-    measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), SEEDS[0]) for variant, config, rates in CLOSE for rate in rates], LONG)
+    measure(bed, [Case(variant, config, replace(bed.suite.train, rate=rate), SEEDS[0]) for variant, config, rates in CLOSE for rate in rates])
 
 
 def errors_of(variant: str, config: dict[str, object]) -> dict[float, list[float]]:

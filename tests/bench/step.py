@@ -5,7 +5,7 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=2684
 python -m tests.bench.step
 
 A step is forward, backward, dropping the gradient along decoder rows, clip, Adam, unit rows and the count of silent latents, as each
-library does it by default. Prints a Markdown table: medians over rounds, ratios to dictionary_learning's TopK of the same run, and
+library does it by default. Prints Markdown tables: medians over rounds, ratios to dictionary_learning's TopK of the same run, and
 the most memory that a step held beyond what was held before it. Every round takes the methods in another order.
 """
 
@@ -71,7 +71,7 @@ def ours(name: str, d: int, latents: int, k: int, batch: int, dead: float = 0.0,
 
 
 def bury(W_enc: Tensor, ages: Tensor, share: float) -> None:
-    """Makes that share of the latents dead: too weak to be among the k, yet positive for half of the vectors, so that AuxK has all it may use."""
+    """Makes that share of the latents dead: too weak to be among the k, yet about half of them positive for a vector, so that AuxK has all it may use."""
     every = round(1 / share)
     with torch.no_grad():
         W_enc[::every] *= 0.25
