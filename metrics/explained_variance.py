@@ -20,7 +20,7 @@ class ExplainedVariance(Metric):
         Column(
             "ev", "higher", "explained variance, massive rows left out",
             formula="1 - sum ||x - x_hat||^2 / sum ||x - mean x||^2 over all rows", source="Gao et al. 2024 (arXiv:2406.04093), as 1 - normalized MSE",
-            pitfall="SAEBench, and SAELens up to 6.18, put E[x^2] where E[x] belongs (SAELens #659): their numbers are of another quantity",
+            pitfall="SAELens up to 6.18, and SAEBench at 8042bb3, put E[x^2] where E[x] belongs (SAELens #659): another quantity",
         ),
         Column("fvu", "lower", "fraction of variance unexplained", formula="1 - ev", source="progressive coding (arXiv:2505.00190)"),
         Column(
@@ -57,7 +57,7 @@ class ExplainedVariance(Metric):
         self.mean = setting.statistics.mean if setting.statistics else None
         self.spread: Spread | None = None
         self.sums: Float[Tensor, "groups 8"] | None = None  # as NAMES says
-        self.errors: Float[Tensor, "groups d"] | None = None  # the sum of x - x_hat
+        self.errors: Float[Tensor, "documents d"] | None = None  # the sum of x - x_hat over plain rows
 
     def update(self, batch: Batch) -> None:
         """Adds up in float64, per document and apart for massive rows."""
@@ -78,7 +78,8 @@ class ExplainedVariance(Metric):
             "apart": (far > 0).double(),
         }
         group = grouped(text.document, text.massive, documents)
-        sums, errors = added(torch.stack([rows[name] for name in NAMES], dim=1), group, 2 * documents), added(left.double(), group, 2 * documents)
+        sums = added(torch.stack([rows[name] for name in NAMES], dim=1), group, 2 * documents)
+        errors = added(left[~text.massive].double(), text.document.long()[~text.massive], documents)
         self.sums = sums if self.sums is None else self.sums + sums
         self.errors = errors if self.errors is None else self.errors + errors
 
@@ -91,7 +92,7 @@ class ExplainedVariance(Metric):
         total = dict(zip(NAMES, map(float, plain @ self.sums), strict=True))
         rows, all_rows = (float(group @ self.spread[2][:, 0]) for group in (plain, everything))
         ev, none = explained(self.spread, self.sums[:, 0], plain), Missing("no rows with any weight and a norm above 0")
-        forgiven = float((plain @ self.errors).square().sum()) / rows if rows else 0.0
+        forgiven = float((once @ self.errors).square().sum()) / rows if rows else 0.0
         return {
             "ev": ev,
             "fvu": ev if isinstance(ev, Missing) else 1 - ev,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
-from sae_bench_htopk.variance import Spread, added, grouped, spread_after, total_of
+from sae_bench_htopk.variance import Spread, added, spread_after, total_of
 
 DRAWS = 100  # of documents, behind the band
 
@@ -27,35 +27,33 @@ class SparsityCurve(Metric):
         super().__init__(setting)
         self.k = setting.k or 0
         self.spread: Spread | None = None
-        self.reason: Missing | None = None
-        self.start = torch.zeros(2 * setting.documents, dtype=torch.float64)  # squared error without any code
-        self.drops = torch.zeros(2 * setting.documents, self.k + 1, 2, dtype=torch.float64)  # by the budget of entry: error taken away, codes
+        self.reason = Missing("no held-out text") if self.k else Missing("the reading's k is not known")
+        self.start = torch.zeros(setting.documents, dtype=torch.float64)  # squared error of plain rows without any code
+        self.drops = torch.zeros(setting.documents, self.k + 1, 2, dtype=torch.float64)  # by the budget of entry: error taken away, codes
 
     def update(self, batch: Batch) -> None:
-        """Adds up, per document and budget of entry, what each code takes from its row's error."""
-        found = batch.prefixes()
+        """Adds up, per document and budget of entry, what each code takes from its row's error; massive rows are left out."""
+        found = batch.prefixes() if self.k else self.reason
         if isinstance(found, Missing):
             self.reason = found
             return
-        text, documents = batch.text, self.setting.documents
+        text, documents, lengths, plain = batch.text, self.setting.documents, batch.codes.lengths(), ~batch.text.massive
         self.spread = spread_after(self.spread, text.x, text.document, text.massive, documents)
-        group = grouped(text.document, text.massive, documents)
-        self.start += added(found.before.double()[:, None], group, 2 * documents)[:, 0].to(self.start)
-        before = torch.empty_like(found.after)  # the error that each code finds
-        before[1:] = found.after[:-1]
-        first = batch.codes.offsets[:-1][batch.codes.lengths() > 0]
-        before[first] = found.before[batch.codes.lengths() > 0]
+        self.start += added(found.before.double()[plain][:, None], text.document.long()[plain], documents)[:, 0].to(self.start)
+        before = found.after.roll(1)  # the error that each code finds
+        before[batch.codes.offsets[:-1][lengths > 0]] = found.before[lengths > 0]
         drops = torch.stack((before.double() - found.after.double(), torch.ones_like(before, dtype=torch.float64)), dim=1)
-        cell = group.repeat_interleave(batch.codes.lengths()) * (self.k + 1) + found.enters
-        self.drops += added(drops, cell, len(self.start) * (self.k + 1)).view_as(self.drops).to(self.drops)
+        own = plain.repeat_interleave(lengths)
+        cell = text.document.long().repeat_interleave(lengths) * (self.k + 1) + found.enters
+        self.drops += added(drops[own], cell[own], documents * (self.k + 1)).view_as(self.drops).to(self.drops)
 
     def curves(self, weights: Float[Tensor, "draws documents"]) -> tuple[Float[Tensor, "draws k"], Float[Tensor, "draws k"]] | None:
         """(L0, explained variance) at every budget, for documents counted so often; None if there is nothing to explain."""
         assert self.spread is not None
-        plain = slice(0, self.setting.documents)
-        error = (weights @ self.start[plain])[:, None] - torch.einsum("wd,dk->wk", weights, self.drops[plain, :, 0]).cumsum(1)[:, 1:]
-        codes = torch.einsum("wd,dk->wk", weights, self.drops[plain, :, 1]).cumsum(1)[:, 1:]
-        totals = [total_of(self.spread, torch.cat((draw, torch.zeros_like(draw)))) for draw in weights]
+        error = (weights @ self.start)[:, None] - torch.einsum("wd,dk->wk", weights, self.drops[:, :, 0]).cumsum(1)[:, 1:]
+        codes = torch.einsum("wd,dk->wk", weights, self.drops[:, :, 1]).cumsum(1)[:, 1:]
+        spread: Spread = (self.spread[0].cpu(), self.spread[1].cpu(), self.spread[2].cpu())
+        totals = [total_of(spread, torch.cat((draw, torch.zeros_like(draw)))) for draw in weights]
         if any(total is None for total in totals):
             return None
         rows, variance = (torch.tensor(part, dtype=torch.float64)[:, None] for part in zip(*totals, strict=True))
@@ -63,18 +61,17 @@ class SparsityCurve(Metric):
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """The mean height over the log of the budget."""
-        if self.reason is not None or self.spread is None:
-            return {"ev_mean": self.reason or Missing("no held-out text")}
-        found = self.curves((torch.ones(self.setting.documents) if weights is None else weights).double()[None])
+        if self.spread is None:
+            return {"ev_mean": self.reason}
+        found = self.curves((torch.ones(self.setting.documents) if weights is None else weights).double().cpu()[None])
         if found is None:
             return {"ev_mean": Missing("no rows with any weight, or activations that do not vary")}
-        if (k := self.k) == 1:
-            return {"ev_mean": float(found[1])}
-        return {"ev_mean": float(np.trapezoid(found[1][0].numpy(), np.log(np.arange(1, k + 1))) / np.log(k))}
+        budgets = torch.arange(1, self.k + 1, dtype=torch.float64).log()
+        return {"ev_mean": float(torch.trapezoid(found[1][0], budgets) / budgets[-1] if self.k > 1 else found[1])}
 
     def details(self) -> Mapping[str, Any]:
         """The curve, with the band in which 95% of the draws of documents lie."""
-        if self.spread is None or self.reason is not None:
+        if self.spread is None:
             return {}
         documents = self.setting.documents
         draws = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=DRAWS)

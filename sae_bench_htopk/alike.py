@@ -9,10 +9,11 @@ from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.saes import Sae
 
 STABILITY = (
-    "Two seeds of one SAE are compared latent by latent, live ones only, by the cosine of their decoder rows. MMCS: the mean over latents of the nearest "
-    "one's cosine in the other seed, both ways together. Matched: the mean cosine where each latent has one partner. Shared: the share of matched pairs above "
-    "0.7 in decoder and encoder. In parentheses what as many random rows come to. ± is over pairs of seeds, which share seeds; all see one stream of text, so "
-    "other text is in no number here."
+    "Two seeds of one SAE are compared latent by latent, live ones only, by the cosine of their decoder rows. MMCS: the mean over latents of the "
+    "nearest one's cosine in the other seed, both ways together. Matched: the mean cosine of matched pairs, by an assignment of each latent to one "
+    "(hungarian), or for many latents of those alone that are each other's nearest (mutual). Shared: matched pairs above 0.7 in decoder and encoder, "
+    "over the smaller number of live latents. In parentheses what as many random rows come to, their encoder tied to their decoder. ± is over pairs "
+    "of seeds, which share seeds; all see one stream of text, so other text is in no number here."
 )
 
 
@@ -24,11 +25,12 @@ def pairs(board: Board, sae: Sae) -> list[Mapping[str, Any]]:
 
 def stability(board: Board) -> str:
     """One row for each SAE that has two seeds or more; nothing if none has."""
-    table = Table("SAE", "pairs", "live latents", "MMCS", "matched", "shared")
+    table = Table("SAE", "pairs", "matching", "live latents", "MMCS", "matched", "shared")
     for sae in [sae for sae in board.everything if not sae.control and sae.owner == sae.variant]:
-        if found := pairs(board, sae):
-            live = fmean((pair["live"] + pair["live_other"]) / 2 for pair in found)
-            table.add(board.label(sae), str(len(found)), f"{live:,.0f}", *(cell(values) for values in measured(found)))
+        for matching in ("hungarian", "mutual"):
+            if found := [pair for pair in pairs(board, sae) if pair["matching"] == matching]:
+                live = fmean((pair["live"] + pair["live_other"]) / 2 for pair in found)
+                table.add(board.label(sae), str(len(found)), matching, f"{live:,.0f}", *(cell(values) for values in measured(found)))
     return table.markdown()
 
 

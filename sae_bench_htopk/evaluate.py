@@ -162,7 +162,8 @@ def prefixes(variant: Variant, reading: Reading, codes: Codes, x: Float[Tensor, 
     enters = ops.ranks_in_row(codes.offsets) + 1
     if reading.select == "threshold":
         worth = codes.values * variant.W_dec.norm(dim=1)[codes.latents]
-        enters = reading.k + 1 - torch.searchsorted(variant.calibration.ladders[reading].flip(0), worth)  # thresholds fall from budget to budget
+        below = torch.searchsorted(variant.calibration.ladders[reading].flip(0), worth)  # thresholds fall from budget to budget
+        enters = (reading.k + 1 - below).clamp_max(reading.k)  # worth was divided by a norm and multiplied again: it may be a last bit too low
     return Prefixes(enters, *prefix_errors(*codes, variant.W_dec, variant.b_dec, x))
 
 

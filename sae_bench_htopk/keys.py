@@ -18,7 +18,8 @@ from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
 MEASURING = (  # modules of the core that measure
-    "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability",
+    "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability", "seeds", "head", "prefix_loss",
+    "calibrate", "evaluate",
 )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def train_key(suite: Suite, facts: Facts, recipe: Recipe, name: str, config: Any
 def read_key(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, metrics: Iterable[str]) -> str:
     """Names a row: the reading, the reader's code, each metric's code, and the texts that it is calibrated and measured on."""
     code = [plugins.code_of(plugins.source_file("metrics", name)) for name in metrics]
-    core = [plugins.code_of(path) for name in MEASURING if (path := Path(__file__).with_name(f"{name}.py")).is_file()]
+    core = [plugins.code_of(Path(__file__).with_name(f"{name}.py")) for name in MEASURING]
     own = code_of_variant(reader, reader in CONTROLS)
     text = [facts.text["held_out"], asdict(suite.text.held_out), facts.text["calibration"], asdict(suite.text.calibration)]
     return digest([asdict(reading), reader, asdict(config), own, list(metrics), code, core, text, EVALUATION_VERSION])

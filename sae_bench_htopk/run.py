@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae_bench_htopk import leaderboard, plan, plugins, records, weights
 from sae_bench_htopk.calibrate import calibrate
-from sae_bench_htopk.contract import Metric, Reading, Variant
+from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure, summary
@@ -55,7 +55,8 @@ class Runner:
     def run(self) -> Path:
         """Does what is to be done and returns the page. An interruption keeps every finished seed, and its page.
 
-        Where nothing is to be trained, all seeds are measured in one pass: the language model's own part is then done once.
+        Where nothing is to be trained, all seeds are measured in one pass: the language model's own part is then done once, and an
+        interruption keeps nothing of it.
         """
         todo = [item for item in self.items if item.todo != "done"]
         if todo:
@@ -117,13 +118,16 @@ class Runner:
         settings = training.config if config is None else config
         return kind(settings, self.suite.model.shape.d, training.latents, training.seed).to(self.device)
 
-    def stored(self, training: Training) -> Variant | None:
-        """The SAE of a training, if its weights are here."""
+    def stored(self, training: Training) -> Variant | Missing:
+        """The SAE of a training, if its weights are here and can be used."""
         path = plan.weights_path(self.root, self.suite.name, training.key)
         if not path.is_file():
-            return None
-        weights.load(path, variant := self.build(training.kind(), training))
-        return variant
+            return Missing(f"the weights of seed {training.seed} were not here")
+        try:
+            _, story = weights.load(path, variant := self.build(training.kind(), training))
+        except weights.WeightsError as error:
+            return Missing(f"the weights of seed {training.seed} could not be read: {error}")
+        return Missing(f"seed {training.seed}: {reason}") if (reason := unusable(variant, story)) else variant
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:
         """Every SAE to be measured, the stream's units, and what is known of each training. Raises WeightsError if units differ."""
@@ -161,7 +165,9 @@ class Runner:
         latents = self.latents(reads, x)
         for item in items:
             record = self.record(item, stories[item.training.key], rows[item.training.key], spent, sum(len(window.ids) for window in held_out), len(texts))
-            records.write(plan.record_folder(self.root, suite.name), record | latents.get(item.training.key, {}))
+            before = self.known(item) or {}
+            kept = {name: before[name] for name in ("power_law", "stability") if name in before}
+            records.write(plan.record_folder(self.root, suite.name), record | kept | latents.get(item.training.key, {}))
 
     def calibrate(self, reads: Sequence[Read], x: Float[Tensor, "rows d"], seed: str) -> None:
         """Thresholds and ranks of every SAE that has numbers; what training gave no threshold for is not read by it."""
@@ -200,11 +206,14 @@ class Runner:
         raw = (harvest(self.model, part) for part in batches(self.calibration, windows_at_once(context), context, self.model.bos))
         return torch.cat([part[~units.is_massive(part)] * units.scale for part in raw])
 
+    def known(self, item: plan.Item) -> records.Record | None:
+        """The record that is there of weights that are measured again or further."""
+        return plan.known_record(self.root, self.suite.name, item.training.key) if item.todo == "evaluate" else None
+
     def record(self, item: plan.Item, story: dict[str, Any], rows: list[dict[str, Any]], spent: float, tokens: int, documents: int) -> records.Record:
         """The record of one training: the new rows, and of weights that were there already the old rows that still hold."""
         suite, training = self.suite, item.training
-        known = plan.known_record(self.root, suite.name, training.key) if item.todo == "evaluate" else None
-        before = known or {"rows": [], "cost": {}}
+        before = self.known(item) or {"rows": [], "cost": {}}
         new = {row["read_key"] for row in rows}
         wanted = {key for cell in training.cells for key in cell.keys.values()} - new
         rows = [row for row in before["rows"] if row["read_key"] in wanted] + rows

@@ -24,17 +24,17 @@ def twins(training: Training, trainings: Sequence[Training]) -> Iterator[Trainin
 
 
 def agreements(
-    training: Training, variant: Variant, trainings: Sequence[Training], x: Float[Tensor, "rows d"], load: Callable[[Training], Variant | None]
+    training: Training, variant: Variant, trainings: Sequence[Training], x: Float[Tensor, "rows d"], load: Callable[[Training], Variant | Missing]
 ) -> list[dict[str, Any]]:
     """For each twin what a record holds of the two: its seed and key, and the numbers, or the reason why there are none.
 
-    `variant` is calibrated; a twin, which `load` gives (None where its weights are not here), is calibrated on the same rows.
+    `variant` is calibrated; a twin, which `load` gives, or why it cannot, is calibrated on the same rows.
     """
     found: list[dict[str, Any]] = []
     for other in twins(training, trainings):
         pair = {"seed": other.seed, "train_key": other.key}
-        if (twin := load(other)) is None:
-            found.append(pair | {"missing": f"the weights of seed {other.seed} were not here"})
+        if isinstance(twin := load(other), Missing):
+            found.append(pair | {"missing": twin.reason})
             continue
         calibrate(twin, [], x, other.kind().native(other.config), other.kind().budget(other.config))
         said = compare(weights_of(variant), weights_of(twin))

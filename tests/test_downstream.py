@@ -173,8 +173,8 @@ def test_the_cut_into_batches_changes_nothing(family: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_faults_of_saebench_would_show(family: str) -> None:
-    """Zeros at BOS and at massive rows, too, in the ablated run alone; and the divergence in the other direction."""
+def test_other_zeros_and_the_other_direction_would_show(family: str) -> None:
+    """Zeros at BOS and at massive rows, too, in the ablated run alone; and, which is nobody's fault, the divergence in the other direction."""
     found, means = measured(family, turned), slow(family, turned)
     others = columns(means, zero="zero everywhere", kl="reversed")
     for column, margin in (("zero_ablated", 0.5), ("score_zero", 0.2), ("kl_zero", 0.3), ("kl", 2e-3)):

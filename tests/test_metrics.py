@@ -228,7 +228,7 @@ def test_quantiles_of_the_number_of_codes(lengths: list[int], wanted: tuple[floa
 def test_codes_of_each_nested_dictionary() -> None:
     """Counted densely, plain rows alone; each holds those inside it, and the last holds all."""
     batch, shells = made_up(), torch.arange(LATENTS) // 15
-    metric = plugins.metric("sparsity")(Setting(D, LATENTS, LATENTS, DOCUMENTS, 5, shells))
+    metric = plugins.metric("sparsity")(Setting(D, LATENTS, LATENTS, DOCUMENTS, 5, shells=shells))
     metric.update(batch)
     fires = torch.zeros(len(batch.x_hat), LATENTS)
     fires[torch.arange(len(fires)).repeat_interleave(batch.codes.lengths()), batch.codes.latents] = 1

@@ -8,7 +8,7 @@ import torch
 
 from sae_bench_htopk import alike, board, plugins, seeds
 from sae_bench_htopk.calibrate import calibrate
-from sae_bench_htopk.contract import Variant
+from sae_bench_htopk.contract import Missing, Variant
 from sae_bench_htopk.keys import Training
 from sae_bench_htopk.trainer import Recipe
 from tests.synthetic import D, raw_rows, units
@@ -48,7 +48,7 @@ def rows() -> torch.Tensor:
 def test_a_pair_is_compared_by_its_live_latents_and_one_without_weights_says_so() -> None:
     """A twin of the very same weights agrees in all; another seed in little; a twin that is not here leaves its reason."""
     everything = [training(seed) for seed in (0, 1, 2)]
-    stored = {everything[0].key: sae(0), everything[1].key: None}
+    stored = {everything[0].key: sae(0), everything[1].key: Missing("the weights of seed 1 were not here")}
     missing = seeds.agreements(everything[2], sae(0), everything, rows(), lambda one: stored[one.key])
     assert [pair["seed"] for pair in missing] == [0, 1]
     same, absent = missing
@@ -72,5 +72,5 @@ def test_the_page_has_means_over_pairs_beside_what_chance_gives() -> None:
     records[1]["stability"] = [pair(records[0]["train_key"], 0.6), {"seed": 5, "train_key": "gone", "missing": "not here"}]
     records[2]["stability"] = [pair(records[0]["train_key"], 0.8), pair("elsewhere", 0.0)]
     table = alike.stability(board.assemble(records))
-    assert "| topk k=32 | 2 | 31 | 0.800 ±0.000 (0.250) | 0.700 ±0.141 (0.200) | 0.500 ±0.000 (0.000) |" in table
+    assert "| topk k=32 | 2 | hungarian | 31 | 0.800 ±0.000 (0.250) | 0.700 ±0.141 (0.200) | 0.500 ±0.000 (0.000) |" in table
     assert not alike.stability(board.assemble([make("topk", 32, 0)]))
