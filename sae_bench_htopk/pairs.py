@@ -16,10 +16,10 @@ ERRORS = 2.0  # standard errors over seeds that a lead must exceed
 TITLE = "Differences from the best at each k"
 NOTE = (
     "Lead: by how much the best of all SAEs is better than the best of each other variant, at the same measured L0. Over documents: its 95% interval over "
-    "draws of documents with replacement, the same draws for both and each one's seeds averaged in every draw; where a number is interpolated (~), "
-    "each draw is, between the same readings, with L0 held at its measured value. Over seeds: its standard error, sqrt(s1²/n1 + s2²/n2), which is itself rough "
-    "with few seeds. Clear: the interval excludes 0, and the lead is more than twice that standard error. Both SAEs were picked by these same numbers, and "
-    "nothing is corrected for the number of pairs."
+    "draws of documents with replacement, the same draws for both, each one's seeds averaged in every draw. Where a number is interpolated (~), so is each "
+    "draw, between the same readings. L0 is held at its measured value: how that of a threshold varies with the text is part of the interval. Over seeds: "
+    "its standard error, sqrt(s1²/n1 + s2²/n2), which is itself rough with few seeds. Clear: the interval excludes 0, and the lead is more than twice that "
+    "standard error. Both SAEs were picked by these same numbers, and nothing is corrected for the number of pairs."
 )
 
 
@@ -127,11 +127,13 @@ def table(board: Board, column: str) -> str:
 
 
 def cells(found: Lead) -> tuple[str, str | Missing, str | Missing]:
-    """Lead, interval and standard error, to the digits that they support."""
-    half = None if isinstance(found.documents, Missing) else (found.documents[1] - found.documents[0]) / 2
-    error = None if isinstance(found.seeds, Missing) else found.seeds
-    interval = found.documents if isinstance(found.documents, Missing) else " to ".join(rounded(end, half) for end in found.documents)
-    return rounded(found.value, max(half or 0.0, error or 0.0) or None), interval, found.seeds if isinstance(found.seeds, Missing) else f"{error:.2g}"
+    """Lead, interval and standard error, to the digits that they support; no end is rounded to 0, since on which side of it it lies is the point."""
+    documents, seeds = found.documents, found.seeds
+    half = 0.0 if isinstance(documents, Missing) else (documents[1] - documents[0]) / 2
+    interval = documents if isinstance(documents, Missing) else " to ".join(rounded(end, min(half, 2 * abs(end))) for end in documents)
+    if isinstance(seeds, Missing):
+        return rounded(found.value, half), interval, seeds
+    return rounded(found.value, max(half, seeds)), interval, rounded(seeds, digits=2)
 
 
 def section(board: Board, column: str) -> str:

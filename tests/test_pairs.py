@@ -114,6 +114,13 @@ def test_a_lead_is_clear_only_of_both_noises() -> None:
     assert pairs.Lead(0.0072, Missing("x"), Missing("y")).doubts() == ["documents not known", "seeds not known"]
 
 
+def test_no_end_of_an_interval_is_rounded_to_nothing() -> None:
+    """An end of 0.0003 beside 0.026 keeps its sign and a digit; the lead has those of the wider noise."""
+    assert pairs.cells(pairs.Lead(0.0123, (0.0003, 0.026), 0.0008)) == ("0.012", "0.0003 to 0.026", "0.00080")
+    assert pairs.cells(pairs.Lead(0.0123, (-0.0003, 0.026), 0.16)) == ("0.01", "-0.0003 to 0.026", "0.16")
+    assert pairs.cells(pairs.Lead(0.0123, Missing("x"), Missing("y"))) == ("0.0123", Missing("x"), Missing("y"))
+
+
 ROWS, WIDTH, DOCUMENTS, NAME = 40, 6, 30, "explained_variance"
 
 
@@ -225,7 +232,7 @@ def test_the_page_says_at_which_budgets_the_lead_is_clear(tmp_path: Path) -> Non
     table = (
         section(page, "Explained variance at each sparsity").split("<details><summary>Differences from the best at each k: EV", 1)[1].split("</details>", 1)[0]
     )
-    assert cells(table, "8")[1:] == ["topk k=8", "batchtopk k=8", "0.102", "0.083 to 0.121", "0.002", "yes"]
+    assert cells(table, "8")[1:] == ["topk k=8", "batchtopk k=8", "0.102", "0.083 to 0.121", "0.0020", "yes"]
     assert cells(table, "16")[6] == "no: documents; seeds"
     assert cells(table, "32")[4] == "<sup>a</sup>" and "<sup>a</sup> a record holds no draws of documents for it" in table
 
