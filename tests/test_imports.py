@@ -14,7 +14,7 @@ ORDER = [
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations",
     },
     {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard", "definitions", "alike"},
-    {"plan", "seeds", "run"},
+    {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {
