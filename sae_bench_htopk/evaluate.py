@@ -1,5 +1,6 @@
 """One pass over held-out text for all SAEs, readings and metrics: text outside, SAE inside, readings innermost."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -20,6 +21,8 @@ from sae_bench_htopk.stream import Units
 from sae_bench_htopk.windows import Windows
 
 RESAMPLES = 100  # draws of documents behind each interval
+# What maths raises on numbers that it cannot take; any other error is one of code, and stops the run.
+UNCOMPUTABLE = (ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -173,7 +176,7 @@ def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], do
     for name, kind in asked.items():
         columns = [column.name for column in kind.columns]
         metric = metrics.get(name)
-        answers = metric.results(draws(documents)) if metric else [{column: Missing(absent) for column in columns}]
+        answers = answered(metric, documents) if metric else [{column: Missing(absent) for column in columns}]
         result = answers[0]
         if set(result) != set(columns):
             raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
@@ -184,9 +187,32 @@ def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], do
                 row["missing"][f"{name}.{column}"] = bad
         if metric:
             row["intervals"] |= {f"{name}.{column}": bounds for column, bounds in intervals(kind.columns, answers[1:]).items()}
-            if details := metric.details():
-                row["details"][name] = dict(details)
+            if isinstance(details := told(metric), Missing):
+                row["missing"][f"{name}.details"] = details.reason
+            elif details:
+                row["details"][name] = details
     return row
+
+
+def answered(metric: Metric, documents: int) -> Sequence[Mapping[str, float | Missing]]:
+    """The metric's numbers for all draws; where the maths fails on this SAE's numbers, the reason, so that other SAEs keep theirs."""
+    try:
+        return metric.results(draws(documents))
+    except UNCOMPUTABLE as error:
+        return [{column.name: Missing(f"could not be computed: {error}") for column in metric.columns}] * (RESAMPLES + 1)
+
+
+def told(metric: Metric) -> dict[str, Any] | Missing:
+    """The metric's details, if they can be computed and are JSON, which has no NaN and no infinity."""
+    try:
+        details = dict(metric.details())
+    except UNCOMPUTABLE as error:
+        return Missing(f"could not be computed: {error}")
+    try:
+        json.dumps(details, allow_nan=False)
+    except ValueError:
+        return Missing("the details hold numbers that are not finite")
+    return details
 
 
 @lru_cache(maxsize=1)
