@@ -46,7 +46,12 @@ def reference(x: Side, sample: Stratified, mean: Float[Tensor, " d"], covariance
 
 
 class RepresentationalSimilarity(Metric):
-    """RSA and linear CKA of activations with reconstructions and with codes, on 4,096 rows drawn from every document by its length."""
+    """Are activations that are alike still alike as reconstructions, and as codes? RSA and linear CKA; cka and cka_biased over all rows, all else on 4,096.
+
+    RSA compares every row with every other, so it takes a sample: of each document its share by length. CKA of x and x_hat needs sums of
+    d x d numbers alone and sees all rows. CKA of x and codes would need sums of latents x latents for each reading, 17 GB at 65,536
+    latents, so it takes the sample too.
+    """
 
     columns = (
         Column("rsa", "higher", "do rows that are alike in x stay alike in x_hat? on the sample",
@@ -66,22 +71,23 @@ class RepresentationalSimilarity(Metric):
                pitfall="the more dimensions for each row, the nearer to 1 even for independent data"),
         Column("cka_sample", "higher", "cka on the rows that rsa is measured on: an interval over all rows would need their moments by document",
                formula="as cka", source="as cka"),
-        Column("rsa_null", "neither", "rsa of rows that have nothing to do with each other", False, formula="rsa, x_hat of rows half the sample away",
-               source="ours"),
-        Column("cka_null", "neither", "cka_sample of the same rows", False, formula="as rsa_null", source="ours"),
+        Column("rsa_null", "neither", "rsa where each x meets the x_hat of another row: what no relation at all comes to", False,
+               formula="rsa, x_hat of rows half the sample away", source="ours"),
+        Column("cka_null", "neither", "cka_sample where each x meets the x_hat of another row", False, formula="as rsa_null", source="ours"),
         Column("rsa_pca", "neither", "rsa of what the training text's first k principal components keep of x", formula="rsa of x and mean + projection, rank k",
                source="ours", pitfall="a reference and no ceiling: an SAE chooses its k anew for each row, and passes it"),
-        Column("cka_pca", "neither", "cka_sample of the same", formula="as rsa_pca", source="ours", pitfall="as rsa_pca"),
-        Column("codes_rsa", "higher", "do rows that are alike in x have codes that are alike? another quantity than rsa",
+        Column("cka_pca", "neither", "cka_sample of what these components keep of x", formula="as rsa_pca", source="ours", pitfall="as rsa_pca"),
+        Column("codes_rsa", "higher", "do rows that are alike in x have codes that are alike? on the sample; another quantity than rsa",
                formula="as rsa, with a ||w|| of all usable latents in place of x_hat", source="as rsa",
                pitfall="superposition: latents are often farther from x than x_hat is, and need not be worse for it"),
-        Column("codes_rsa_spearman", "higher", "codes_rsa, where only the order counts", formula="as rsa_spearman", source="as rsa_spearman"),
-        Column("codes_cka", "higher", "how far x and the codes vary together, on the sample", formula="as cka, with a ||w|| in place of x_hat",
-               source="as cka"),
-        Column("codes_cka_biased", "higher", "the same as first defined", False, formula="as cka_biased", source="as cka_biased",
+        Column("codes_rsa_spearman", "higher", "codes_rsa, where only the order of dissimilarities counts", formula="as rsa_spearman",
+               source="as rsa_spearman"),
+        Column("codes_cka", "higher", "how far x and the codes vary together, on the sample: over all rows it would need sums of latents x latents numbers",
+               formula="as cka, with a ||w|| in place of x_hat", source="as cka"),
+        Column("codes_cka_biased", "higher", "codes_cka as first defined, on the sample", False, formula="as cka_biased", source="as cka_biased",
                pitfall="far above 0 even for independent rows, as latents are many: read it beside nothing but itself"),
-        Column("codes_rsa_null", "neither", "codes_rsa of rows that have nothing to do with each other", False, formula="as rsa_null", source="ours"),
-        Column("codes_cka_null", "neither", "codes_cka of the same rows", False, formula="as rsa_null", source="ours"),
+        Column("codes_rsa_null", "neither", "codes_rsa where each x meets the codes of another row", False, formula="as rsa_null", source="ours"),
+        Column("codes_cka_null", "neither", "codes_cka where each x meets the codes of another row", False, formula="as rsa_null", source="ours"),
     )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:

@@ -25,7 +25,8 @@ class Sparsity(Metric):
             Column(f"l0_p{share:02}", "neither", f"number of codes that {share}% of the rows do not exceed", formula="the least such number", source="ours")
             for share in SHARES
         ),
-        Column("l0_ratio", "neither", "codes per row over the k that was asked for", formula="l0 / k", source="ours",
+        Column("l0_ratio", "neither", "codes per row over the k that was asked for; of each nested dictionary, over its share of k, among the details",
+               formula="l0 / k; l0_over_nominal, of the codes inside the first s latents: their l0 / (k s / latents)", source="ours",
                pitfall="below 1 also where rows have fewer than k positive latents"),
         Column("dead", "lower", "share of the latents in use that never fire on the held-out text", resampled=False, formula="silent latents / latents in use",
                source="the field's", pitfall="less text, more of them"),
@@ -88,11 +89,20 @@ class Sparsity(Metric):
         return histogram | ({"levels": levels} if len(levels := self.levels(often)) > 1 else {})
 
     def levels(self, often: Float[np.ndarray, " latents"]) -> dict[str, dict[str, float]]:
-        """For each nested dictionary the codes per row that lie in it, and the share of its latents that never fire."""
+        """For each nested dictionary the codes per row that lie in it, and what `beside` says."""
         shells = np.zeros(len(often), dtype=int) if self.setting.shells is None else self.setting.shells.cpu().numpy()
-        inside = {int((shells <= shell).sum()): often[shells <= shell] for shell in range(int(shells.max()) + 1)}
-        whole = self.setting.usable == len(often)  # else many are silent because the reading may not use them
-        return {f"first {size:,}": {"l0": float(some.sum())} | ({"dead": float((some == 0).mean())} if whole else {}) for size, some in inside.items() if size}
+        inside = {size: often[shells <= shell] for shell in range(int(shells.max()) + 1) if (size := int((shells <= shell).sum()))}
+        return {f"first {size:,}": {"l0": float(some.sum())} | self.beside(some) for size, some in inside.items()}
+
+    def beside(self, some: Float[np.ndarray, " inside"]) -> dict[str, float]:
+        """Of a nested dictionary: its codes per row over its share of k, and the share of its latents that never fire.
+
+        Nothing where the reading may not use all latents: then it has no such share, and latents are silent that may not fire.
+        """
+        if self.setting.usable < self.setting.latents:
+            return {}
+        nominal = (self.setting.k or 0) * len(some) / self.setting.latents
+        return ({"l0_over_nominal": float(some.sum()) / nominal} if nominal else {}) | {"dead": float((some == 0).mean())}
 
 
 def quantile(rows: Float[np.ndarray, " lengths"] | Int[np.ndarray, " lengths"], share: float) -> float:

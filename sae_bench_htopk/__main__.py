@@ -47,7 +47,7 @@ def run_or_plan(options: argparse.Namespace) -> int:
     """Loads the suite and does, or says, what is missing of it."""
     from transformers.utils import logging
 
-    from sae_bench_htopk import plan, suite
+    from sae_bench_htopk import estimate, suite
     from sae_bench_htopk.checkpoint import ModelError
     from sae_bench_htopk.run import Runner
     from sae_bench_htopk.text import TextError
@@ -58,7 +58,7 @@ def run_or_plan(options: argparse.Namespace) -> int:
     device = device_of(options.device)
     try:
         runner = Runner(chosen, options.output, device)
-        print(plan.table(chosen, runner.items, device, chosen.text.source.notes()) if options.command == "plan" else runner.run())
+        print(estimate.table(chosen, runner.items, device, chosen.text.source.notes()) if options.command == "plan" else runner.run())
     except (TextError, ModelError) as error:  # these name the key; the suite that holds it is known here
         raise InputError(f"{options.suite}: {error}") from error
     return 0

@@ -5,7 +5,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.markdown import Table
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.markdown import Table, words
 from sae_bench_htopk.saes import Sae
 
 STABILITY = (
@@ -17,20 +18,23 @@ STABILITY = (
 )
 
 
-def pairs(board: Board, sae: Sae) -> list[Mapping[str, Any]]:
+def pairs(sae: Sae) -> list[Mapping[str, Any]]:
     """What records say of two seeds that are both on the board."""
     keys = {record["train_key"] for record in sae.records}
-    return [pair for record in sae.records for pair in record.get("stability", ()) if pair["train_key"] in keys and "missing" not in pair]
+    return [pair for record in sae.records for pair in record.get("stability", ()) if pair["train_key"] in keys]
 
 
 def stability(board: Board) -> str:
-    """One row for each SAE that has two seeds or more; nothing if none has."""
+    """One row for each SAE that has two seeds or more, and one for its pairs that could not be compared; nothing if none has."""
     table = Table("SAE", "pairs", "matching", "live latents", "MMCS", "matched", "shared")
     for sae in [sae for sae in board.everything if not sae.control and sae.owner == sae.variant]:
+        every = pairs(sae)
         for matching in ("hungarian", "mutual"):
-            if found := [pair for pair in pairs(board, sae) if pair["matching"] == matching]:
+            if found := [pair for pair in every if pair.get("matching") == matching]:
                 live = fmean((pair["live"] + pair["live_other"]) / 2 for pair in found)
                 table.add(board.label(sae), str(len(found)), matching, f"{live:,.0f}", *(cell(values) for values in measured(found)))
+        if none := [pair["missing"] for pair in every if "missing" in pair]:
+            table.add(board.label(sae), str(len(none)), "none", "", *[Missing(words(dict.fromkeys(none)))] * 3)
     return table.markdown()
 
 

@@ -195,7 +195,8 @@ def together(variant: str, owner: str, config: Row, latents: int, rate: float | 
         rows.setdefault(record["sae"]["seed"], {})[reading] = row
     native: Selector = next((row["reading"]["select"] for _, row in pairs if row["native"]), "row")
     held = {record["train_key"]: record for record, _ in pairs}
-    budgets = {record["train_key"]: row["budget"] for record, row in pairs}
+    read = [(record, row) for record, row in pairs if not record.get("unusable")]  # one without numbers has no measured L0 either
+    budgets = {record["train_key"]: row["budget"] for record, row in read or pairs}
     budget, measured = round(fmean(budgets.values())), bool(pairs[0][1].get("budget_measured"))
     control = pairs[0][0]["sae"]["control"]
     return Sae(variant, owner, config, rate, budget, measured, latents, control, native, dict(sorted(rows.items())), tuple(held.values()))

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_bench_htopk import ops, resampling
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Selector, Setting, Text, Variant
+from sae_bench_htopk import ops
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
 from sae_bench_htopk.head import Clean
 from sae_bench_htopk.lm import Captured, SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
@@ -163,43 +161,3 @@ def prefixes(variant: Variant, reading: Reading, codes: Codes, x: Float[Tensor, 
         below = torch.searchsorted(variant.calibration.ladders[reading].flip(0), worth)  # thresholds fall from budget to budget
         enters = (reading.k + 1 - below).clamp_max(reading.k)  # worth was divided by a norm and multiplied again: it may be a last bit too low
     return Prefixes(enters, *prefix_errors(*codes, variant.W_dec, variant.b_dec, x))
-
-
-def pairable(reading: Reading, native: Selector) -> bool:
-    """Whether a row keeps its draws: SAEs are compared by their native selectors, on the whole dictionary."""
-    return reading == Reading(reading.k, select=native)
-
-
-def summary(
-    metrics: Mapping[str, Metric],
-    asked: Mapping[str, type[Metric]],
-    documents: int,
-    absent: str = "not asked for at this reading",
-    paired: bool = False,
-) -> dict[str, Any]:
-    """Values, reasons for missing ones (`absent` where there is no metric), intervals and details of one reading, as they stand in a record.
-
-    If it is to be `paired`, what paired columns came to under every draw of documents, and the fingerprint of the draws.
-    """
-    row: dict[str, Any] = {"values": {}, "missing": {}, "intervals": {}, "details": {}}
-    row |= {"draws": {}, "drawn": resampling.fingerprint(documents)} if paired else {}
-    for name, kind in asked.items():
-        columns = [column.name for column in kind.columns]
-        metric = metrics.get(name)
-        answers = metric.results(resampling.draws(documents)) if metric else [{column: Missing(absent) for column in columns}]
-        result = answers[0]
-        if set(result) != set(columns):
-            raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
-        for column, value in result.items():
-            bad = value.reason if isinstance(value, Missing) else "" if np.isfinite(value) else f"the metric gave {value}"
-            row["values"][f"{name}.{column}"] = None if bad else float(value)  # type: ignore[arg-type]
-            if bad:
-                row["missing"][f"{name}.{column}"] = bad
-        if metric:
-            drawn = resampling.resampled(kind.columns, answers[1:])
-            row["intervals"] |= {f"{name}.{column}": resampling.interval(values) for column, values in drawn.items()}
-            if paired:
-                row["draws"] |= {f"{name}.{column}": values for column, values in resampling.kept(kind.columns, drawn).items()}
-            if details := metric.details():
-                row["details"][name] = dict(details)
-    return row

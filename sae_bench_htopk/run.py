@@ -13,19 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_bench_htopk import leaderboard, plan, plugins, records, weights
+from sae_bench_htopk import estimate, leaderboard, plan, plugins, records, weights
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.evaluate import Job, empty, measure, pairable, summary
+from sae_bench_htopk.evaluate import Job, empty, measure
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
-from sae_bench_htopk.seeds import agreements
+from sae_bench_htopk.rows import pairable, summary
+from sae_bench_htopk.seeds import Absent, Kin, merged, twins
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import Learner, Recipe, train
@@ -53,21 +54,16 @@ class Runner:
         self.items = plan.items(suite, self.trainings, root)
 
     def run(self) -> Path:
-        """Does what is to be done and returns the page. An interruption keeps every finished seed, and its page.
-
-        Where nothing is to be trained, all seeds are measured in one pass: the language model's own part is then done once, and an
-        interruption keeps nothing of it.
-        """
-        todo = [item for item in self.items if item.todo != "done"]
-        if todo:
+        """Does what is to be done and returns the page. An interruption keeps every finished pass, and its page: a seed, or all together."""
+        if passes := plan.passes(self.suite, self.items, self.device):
             self.load_model()
-        seeds = [[item for item in todo if item.training.seed == seed] for seed in self.suite.seeds]
         try:
-            for mine in seeds if any(item.todo == "train" for item in todo) else [todo]:
+            for mine in passes:
                 if fresh := [item.training for item in mine if item.todo == "train"]:
                     self.train(fresh, fresh[0].seed)
-                if mine:
-                    self.evaluate(mine)
+                if unread := [item for item in mine if item.missing]:
+                    self.evaluate(unread)
+                self.compare([item for item in mine if item.todo == "compare"])
         except KeyboardInterrupt:
             if any(plan.record_folder(self.root, self.suite.name).glob("*.json")):
                 self.page()
@@ -122,11 +118,11 @@ class Runner:
         """The SAE of a training, if its weights are here and can be used."""
         path = plan.weights_path(self.root, self.suite.name, training.key)
         if not path.is_file():
-            return Missing(f"the weights of seed {training.seed} were not here")
+            return Absent(f"the weights of seed {training.seed} were not here")
         try:
             _, story = weights.load(path, variant := self.build(training.kind(), training))
         except weights.WeightsError as error:
-            return Missing(f"the weights of seed {training.seed} could not be read: {error}")
+            return Absent(f"the weights of seed {training.seed} could not be read: {error}")
         return Missing(f"seed {training.seed}: {reason}") if (reason := unusable(variant, story)) else variant
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:
@@ -138,12 +134,13 @@ class Runner:
             for cell, readings in item.missing:
                 kind = item.training.kind() if item.training.control else plugins.variant(cell.variant)
                 variant = self.build(kind, item.training, cell.config)
-                own, stories[item.training.key] = weights.load(path, variant)
+                own, story = weights.load(path, variant)
                 if units is not None and abs(own.scale / units.scale - 1) > 1e-4:
                     raise weights.WeightsError(f"{path}: its scale is {own.scale}, that of others of the suite {units.scale}; delete it to train it again")
                 units = own
                 wanted = {reading: {name: asked[name] for name in cell.metrics[reading]} for reading in readings}
-                reason = unusable(variant, stories[item.training.key])
+                reason = unusable(variant, story)
+                stories[item.training.key] = story | {"unusable": reason}
                 reads.append(Read(item.training, cell, readings, Job(variant, wanted, dict.fromkeys(readings, reason) if reason else {})))
         assert units is not None
         return reads, units, stories
@@ -165,9 +162,26 @@ class Runner:
         latents = self.latents(reads, x)
         for item in items:
             record = self.record(item, stories[item.training.key], rows[item.training.key], spent, sum(len(window.ids) for window in held_out), len(texts))
-            before = self.known(item) or {}
-            kept = {name: before[name] for name in ("power_law", "stability") if name in before}
-            records.write(plan.record_folder(self.root, suite.name), record | kept | latents.get(item.training.key, {}))
+            before, own = self.known(item) or {}, latents.get(item.training.key, {})
+            if "stability" in own:
+                own["stability"] = merged(before.get("stability", ()), own["stability"])
+            kept = {"power_law": before["power_law"]} if "power_law" in before else {}
+            records.write(plan.record_folder(self.root, suite.name), record | kept | own)
+
+    def compare(self, items: Sequence[plan.Item]) -> None:
+        """Completes the pairs of what is measured already with twins whose weights have come since; no reading is measured again."""
+        if not items:
+            return
+        folder, first = plan.record_folder(self.root, self.suite.name), items[0].training
+        units, _ = weights.load(plan.weights_path(self.root, self.suite.name, first.key), self.build(first.kind(), first))
+        kin = Kin(self.calibration_rows(units), self.stored, {})
+        for item in items:
+            note(f"{item.training.label()}: comparing with seed {words(other.seed for other in item.twins)}")
+            record = plan.known_record(self.root, self.suite.name, item.training.key)
+            assert record is not None
+            found, before = kin.agreements(item.training, item.twins), record.get("stability", [])
+            others = [pair for pair in before if pair["train_key"] not in {pair["train_key"] for pair in found}]
+            records.write(folder, record | {"stability": merged(before, [*others, *found])})
 
     def calibrate(self, reads: Sequence[Read], x: Float[Tensor, "rows d"], seed: str) -> None:
         """Thresholds and ranks of every SAE that has numbers; what training gave no threshold for is not read by it."""
@@ -193,11 +207,12 @@ class Runner:
 
     def latents(self, reads: Sequence[Read], x: Float[Tensor, "rows d"]) -> dict[str, dict[str, Any]]:
         """By train key, what is measured of the latents themselves: how they fall off by rank, and whether other seeds have them."""
-        found: dict[str, dict[str, Any]] = {}
-        for training, _, readings, job in reads:
-            if not training.control and training.key not in found and set(readings) - set(job.absent):  # where several read the weights, as the first does
-                fits = laws(job.variant.W_dec, job.variant.calibration.use, len(x))
-                found[training.key] = {"power_law": fits, "stability": agreements(training, job.variant, self.trainings, x, self.stored)}
+        calibrated = {read.training.key: read.job.variant for read in reversed(reads) if read.job.variant.calibration.use}  # of several readers the first
+        kin, found = Kin(x, self.stored, calibrated), dict[str, dict[str, Any]]()
+        for training in {read.training.key: read.training for read in reads if not read.training.control}.values():
+            found[training.key] = {"stability": kin.agreements(training, list(twins(training, self.trainings)))}
+            if variant := calibrated.get(training.key):
+                found[training.key]["power_law"] = laws(variant.W_dec, variant.calibration.use, len(x))
         return found
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
@@ -229,10 +244,11 @@ class Runner:
             "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],
             "cost": {
-                "train_seconds": story["seconds"], "train_tokens": story["tokens"], "flops": story["tokens"] * plan.step_flops(suite, training),
+                "train_seconds": story["seconds"], "train_tokens": story["tokens"], "flops": story["tokens"] * estimate.step_flops(suite, training),
                 "evaluate_seconds": before["cost"].get("evaluate_seconds", 0.0) + spent,
             },
             "stream": story["stream"],
+            "unusable": story["unusable"],  # why it has no numbers at all; empty if it has
             "text": {
                 **self.facts.text, "held_out_tokens": tokens, "held_out_documents": documents,
                 "source": suite.text.source.identity(), "notes": suite.text.source.notes(),

@@ -8,6 +8,7 @@ rows of real SAEs crowd into some directions, and chance brings them nearer than
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import torch
@@ -53,9 +54,9 @@ class Rows:
     dec: Float[Tensor, "live d"]
 
     @classmethod
-    def random(cls, like: "Rows", generator: torch.Generator) -> "Rows":
-        """As many rows of random direction; the encoder is the decoder's, as in an SAE before training."""
-        dec = unit(torch.randn(like.dec.shape, generator=generator)).to(like.dec.device)
+    def random(cls, live: int, d: int, generator: torch.Generator, device: torch.device) -> "Rows":
+        """Rows of random direction; the encoder is the decoder's, as in an SAE before training."""
+        dec = unit(torch.randn(live, d, generator=generator)).to(device)
         return cls(dec, dec)
 
 
@@ -103,10 +104,17 @@ def compare(one: Weights, other: Weights, limit: int = LIMIT, seed: int = 0) -> 
         return reason
     a, b = one.rows(), other.rows()
     matching: Matching = "hungarian" if max(len(a.dec), len(b.dec)) <= limit else "mutual"
-    generator = torch.Generator().manual_seed(seed)
-    floor = agreement(Rows.random(a, generator), Rows.random(b, generator), matching)
+    floor = floor_of(len(a.dec), len(b.dec), a.dec.shape[1], matching, seed, a.dec.device)
     found = agreement(a, b, matching)
     return Stability(**vars(found), live=len(a.dec), live_other=len(b.dec), matching=matching, floor=floor)
+
+
+@lru_cache(maxsize=64)
+def floor_of(live: int, live_other: int, d: int, matching: Matching, seed: int, device: torch.device) -> Agreement:
+    """The agreement of so many random rows with so many others: the same for all pairs of these sizes, so made once."""
+    generator = torch.Generator().manual_seed(seed)
+    one, other = (Rows.random(size, d, generator, device) for size in (live, live_other))
+    return agreement(one, other, matching)
 
 
 def agreement(a: Rows, b: Rows, matching: Matching) -> Agreement:

@@ -117,11 +117,14 @@ class Learner:
         return step
 
     def note(self, step: Step, x: Float[Tensor, "batch d"]) -> None:
-        """Adds a point to the curve: loss and final error over the stream's variance, and the number of dead latents."""
+        """Adds a point to the curve: loss and final error over the stream's variance, the number of dead latents, and what the variant notes.
+
+        What is no number is left out: no record could hold it, and the next step will say why the SAE has failed.
+        """
         error = (x - step.x_hat).square().sum(1).mean() / self.total_variance
         dead = int((self.silent_for >= self.recipe.dead_after).sum())
         point = {"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead}
-        self.curve.append({**point, **self.variant.noted()})
+        self.curve.append({name: value for name, value in {**point, **self.variant.noted()}.items() if math.isfinite(value)})
 
 
 def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:

@@ -1,5 +1,6 @@
 """The table of definitions: what is committed is what the columns say, and every column says enough."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def test_the_page_in_metrics_is_what_the_columns_say(capsys: pytest.CaptureFixtu
     """python -m sae_bench_htopk definitions > metrics/README.md makes it so."""
     assert main(["definitions"]) == 0
     assert (ROOT / "metrics" / "README.md").read_text(encoding="utf-8") == capsys.readouterr().out
+
+
+def test_the_readme_shows_the_way_there_and_every_link_in_it_leads_somewhere() -> None:
+    """The command, and the page that it makes."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert "metrics/README.md" in links and "python -m sae_bench_htopk definitions" in text
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 @pytest.mark.parametrize("name", plugins.names("metrics"))

@@ -7,10 +7,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from sae_bench_htopk import plugins
 from sae_bench_htopk.calibrate import calibrate
-from sae_bench_htopk.contract import Reading, Statistics, Variant
-from sae_bench_htopk.evaluate import Job, Splice, empty, encode_all, measure, summary, text_batch
+from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Reading, Setting, Statistics, Variant
+from sae_bench_htopk.evaluate import Job, Splice, empty, encode_all, measure, text_batch
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
+from sae_bench_htopk.rows import summary
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.text import Document
 from sae_bench_htopk.windows import Window, collate, cut, lengths
@@ -165,6 +166,51 @@ def test_a_metric_that_was_not_asked_for_says_so(model: SubjectModel) -> None:
     assert set(summary({}, asked, 3, "no such threshold")["missing"].values()) == {"no such threshold"}
     row = summary({}, asked, 3)
     assert set(row["values"].values()) == {None} and set(row["missing"].values()) == {"not asked for at this reading"}
+
+
+class Bad(Metric):
+    """A metric that meets its match in one SAE."""
+
+    columns = (Column("one", "higher", "", formula="", source=""), Column("two", "higher", "", formula="", source=""))
+    error: Exception | None = None
+    number = 1.0
+
+    def update(self, batch: Batch) -> None:
+        """Nothing."""
+
+    def result(self, weights: torch.Tensor | None) -> dict[str, float | Missing]:
+        """Half of it is sound."""
+        if self.error:
+            raise self.error
+        return {"one": self.number, "two": 2.0}
+
+    def details(self) -> dict[str, object]:
+        """With the number inside."""
+        return {"deep": [{"one": self.number}]}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), np.linalg.LinAlgError("singular"), torch.linalg.LinAlgError("no convergence")])
+def test_a_metric_whose_maths_fails_leaves_its_cells_empty_and_an_error_of_code_stops(error: Exception) -> None:
+    """The cells of other metrics stay; a TypeError is no property of an SAE."""
+    metrics: dict[str, Metric] = {"bad": Bad(Setting(1, 1, 1, 3)), "good": Bad(Setting(1, 1, 1, 3))}
+    metrics["bad"].error = error  # type: ignore[attr-defined]
+    row = summary(metrics, {"bad": Bad, "good": Bad}, 3)
+    assert row["values"] == {"bad.one": None, "bad.two": None, "good.one": 1.0, "good.two": 2.0}
+    assert row["missing"] == dict.fromkeys(("bad.one", "bad.two"), f"could not be computed: {error}")
+    assert set(row["intervals"]) == {"good.one", "good.two"}
+    metrics["bad"].error = TypeError("a slip")  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="a slip"):
+        summary(metrics, {"bad": Bad}, 3)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_leaves_its_cell_empty_and_its_details_out(number: float) -> None:
+    """So that the record, which is JSON, can be written; the other column stays."""
+    metric = Bad(Setting(1, 1, 1, 3))
+    metric.number = number
+    row = summary({"bad": metric}, {"bad": Bad}, 3)
+    assert row["values"] == {"bad.one": None, "bad.two": 2.0} and set(row["intervals"]) == {"bad.two"} and not row["details"]
+    assert row["missing"] == {"bad.one": f"the metric gave {number}", "bad.details": "the details hold numbers that are not finite"}
 
 
 def test_an_interval_holds_its_value(model: SubjectModel) -> None:

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from sae_bench_htopk.keys import MEASURING
+
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "ops", "frontier"},
@@ -11,10 +13,10 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling",
+        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard", "definitions", "alike", "pairs"},
-    {"plan", "seeds", "run"},
+    {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {
@@ -48,6 +50,11 @@ def test_plug_ins_import_only_what_the_contract_lets_them() -> None:
     for kind, allowed in OF_PLUGINS.items():
         for path in (ROOT / kind).glob("*.py"):
             assert imported(path) <= allowed, path
+
+
+def test_what_a_metric_may_import_is_part_of_every_rows_key() -> None:
+    """But for the contract and the shared maths, whose changes EVALUATION_VERSION tells."""
+    assert OF_PLUGINS["metrics"] - {"contract", "ops"} <= set(MEASURING)
 
 
 def test_the_core_names_no_variant() -> None:

@@ -238,6 +238,18 @@ def test_fewer_latents(built: Path) -> None:
     assert cells(equal_share, "SAE")[1:] == ["512 latents, k = 8", "1,024 latents, k = 16", "2,048 latents, k = 32"]
 
 
+def test_nested_dictionaries_have_a_table_of_their_sparsity(tmp_path: Path) -> None:
+    """Folded away; a line for each, a table for each number."""
+    record = make("matryoshka", 32)
+    levels = {"first 64": {"l0": 3.0, "l0_over_nominal": 3.0, "dead": 0.125}, f"first {N:,}": {"l0": 32.5, "l0_over_nominal": 1.0156, "dead": 0.25}}
+    for row in record["rows"]:
+        row["details"] = {"sparsity": {"log10_frequency": [-1.0, 0.0], "latents": [7], "dead": 3, "levels": levels}}
+    text = page_of(put(tmp_path, [record])).partition("<summary>sparsity, label by label</summary>")[2].partition("</details>")[0]
+    for name, small, large in (("l0", "3", "32.5"), ("l0_over_nominal", "3", "1.02"), ("dead", "0.125", "0.25")):
+        table = text.partition(f"`{name}`:")[2]
+        assert [float(cells(table, first)[1]) for first in ("first 64", "first 2,048")] == [float(small), float(large)], name
+
+
 def test_other_orders_stand_apart(built: Path) -> None:
     """What is pruned at random is a null beside what is pruned by importance, and no line of the figure."""
     table = section((built / "small.md").read_text(), "Dictionary size").split("Latents kept in another order")[1]
@@ -321,6 +333,16 @@ def test_beyond_the_readings_nothing_is_claimed(tmp_path: Path) -> None:
     assert cells(section(page, "Explained variance at each sparsity"), "topk")[5] == "0.990 (L0 20.0)"
     assert cells(section(page, "Trained at, read at"), "topk k=8")[4] == "0.990 (L0 20.0)"
     assert "Not compared, for want of readings at that L0: topk at k = 32." in section(page, "In short")
+
+
+def test_a_seed_without_numbers_does_not_move_the_l0_that_the_others_came_to() -> None:
+    """Where training sets no budget: it has no measured L0 itself."""
+    records = [make("topk", 32, seed) for seed in (0, 1, 2)]
+    for record, budget in zip(records, (40, 1, 44), strict=True):
+        for row in record["rows"]:
+            row |= {"budget": budget, "budget_measured": True}
+    records[1]["unusable"] = "loss is nan"
+    assert list(board_of(*records).labels.values()) == ["topk L0=42"]
 
 
 def test_one_seed_is_never_significant(tmp_path: Path) -> None:

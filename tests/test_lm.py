@@ -13,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError
 from scipy.stats import entropy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoConfig,
     Gemma2Config,
@@ -293,6 +294,37 @@ def test_logits_of_a_bfloat16_model_are_float32(family: str) -> None:
     losses = F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="none").view(3, -1)
     torch.testing.assert_close(losses_of(model, captured, None)[:, :-1], losses, atol=1e-5, rtol=0)
     assert torch.equal(losses_of(model, captured, captured.activation.float())[:, :-1], losses_of(model, captured, None)[:, :-1])
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts of tensors of one shape."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._to_copy.default and args[0].shape == self.shape
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_output_embedding_is_cast_once_for_all_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten chunks in two runs."""
+    monkeypatch.setattr(head, "ROWS", 7)
+    model = SubjectModel(type(build("llama"))(build("llama").config).bfloat16(), tokenizer(), Hook(1, "resid_post"))
+    captured = model.capture(TOKENS)
+    with Casts(model.model.get_output_embeddings().weight.shape) as casts:
+        clean = model.clean(captured, TOKENS)
+        model.outcomes(captured, captured.activation, TOKENS, clean)
+    assert len(clean.top) == 5 and casts.count == 1
+
+
+def test_a_gpu_keeps_clean_log_probabilities_in_a_share_of_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter where that is more than other devices may keep."""
+    for free, kept in ((80 * 2**30, 20 * 2**30), (2**20, head.KEPT)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 80 * 2**30))
+        assert head.may_keep(torch.device("cuda")) == kept
+    assert head.may_keep(torch.device("cpu")) == head.KEPT
 
 
 def test_the_model_is_frozen_and_captures_are_fit_for_training() -> None:

@@ -237,8 +237,13 @@ def test_codes_of_each_nested_dictionary() -> None:
     assert list(levels) == ["first 15", "first 30", "first 40"]
     for size, level in zip((15, 30, 40), levels.values(), strict=True):
         assert level["l0"] == pytest.approx(float(fires[:, :size].sum(1).mean()))
+        assert level["l0_over_nominal"] == pytest.approx(float(fires[:, :size].sum(1).mean()) / (5 * size / 40))
         assert level["dead"] == pytest.approx(float((fires[:, :size].sum(0) == 0).float().mean()))
+    assert levels["first 40"]["l0_over_nominal"] == pytest.approx(metric.result(None)["l0_ratio"])
     assert levels["first 40"]["l0"] == pytest.approx(metric.result(None)["l0"])
+    fewer = plugins.metric("sparsity")(Setting(D, LATENTS, LATENTS - 1, DOCUMENTS, 5, shells=shells))
+    fewer.update(batch)
+    assert all(set(level) == {"l0"} for level in fewer.details()["levels"].values())
 
 
 def test_an_sae_that_never_fires() -> None:

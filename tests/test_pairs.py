@@ -13,8 +13,8 @@ from sklearn.metrics import r2_score
 from sae_bench_htopk import pairs, plugins, resampling
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.contract import Missing, Reading, Setting
-from sae_bench_htopk.evaluate import pairable, summary
 from sae_bench_htopk.keys import MEASURING
+from sae_bench_htopk.rows import pairable, summary
 from sae_bench_htopk.saes import DELTA, EV, L0, SHOWN, Sae
 from tests.test_leaderboard import Made, cells, make, page_of, put, section
 from tests.test_metrics import LATENTS, read

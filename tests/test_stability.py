@@ -160,6 +160,18 @@ def test_the_floor_of_matched_and_shared_is_that_of_drawing_and_trying_all() -> 
     assert {floor.pairs for floor in floors} == {4}
 
 
+def test_the_floor_is_made_once_for_all_pairs_of_the_same_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is the one that another call would make; other sizes and other seeds have their own."""
+    stability.floor_of.cache_clear()
+    first, drawn, random = compared(weights(rows(20, 6)), weights(rows(15, 6))), [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *size, **rest: (drawn.append(size), random(*size, **rest))[1])
+    pairs = [(weights(Tensor(np.eye(20, 6) + index)), weights(Tensor(np.eye(15, 6) - index))) for index in range(3)]
+    assert [compared(*pair).floor for pair in pairs] == [first.floor] * 3 and not drawn
+    assert compared(*pairs[0], seed=1).floor != first.floor and drawn == [(20, 6), (15, 6)]
+    stability.floor_of.cache_clear()
+    assert compared(*pairs[0]).floor == first.floor
+
+
 def test_what_cannot_be_compared_says_why() -> None:
     good, live = weights(rows(5, 3)), torch.tensor([True, False, True, True, False])
     dead = weights(rows(5, 3), live=torch.zeros(5, dtype=torch.bool))

@@ -104,6 +104,15 @@ def test_one_whose_loss_is_no_number_stops_alone() -> None:
     assert list(train([failing], batches(100, 128)))[-1] == 12_800
 
 
+def test_a_curve_holds_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a variant notes may be none; the point keeps the rest."""
+    it = learner("topk")
+    x = next(iter(batches(1, 128)))
+    monkeypatch.setattr(it.variant, "noted", lambda: {"sound": 1.0, "share": math.nan, "ratio": math.inf})
+    it.note(it.take(x), x)
+    assert set(it.curve[0]) == {"tokens", "loss", "error", "dead", "sound"}
+
+
 def test_a_text_that_ends_early_is_an_error() -> None:
     """Asked for 100 batches, given 3."""
     with pytest.raises(TextError, match="12,800 asked for, the text gave 384"):

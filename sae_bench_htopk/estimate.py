@@ -1,0 +1,107 @@
+"""What a plan takes, before anything runs: operations, memory, disk and time; and the plan as text."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from tabulate import tabulate
+
+from sae_bench_htopk import memory, plugins
+from sae_bench_htopk.keys import Training
+from sae_bench_htopk.plan import Item, copies, passes
+from sae_bench_htopk.suite import Suite
+
+SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
+READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
+MODEL_SHARE = 0.5  # the same for the language model's forward pass
+
+
+def step_flops(suite: Suite, training: Training) -> float:
+    """Floating-point operations of one training token: a dense encoder, and sparse work on k codes forward and back, or a dense step."""
+    d, budget = suite.model.shape.d, training.kind().budget(training.config)
+    return 12.0 * d * training.latents if budget is None else 2.0 * d * training.latents + 14.0 * d * budget
+
+
+def model_flops(suite: Suite) -> tuple[float, float]:
+    """Operations per token of the language model up to the hook point, and after it; 12 d^2 weights a layer is the usual shape."""
+    shape, hook = suite.model.shape, suite.model.hook
+    layer = 24.0 * shape.d**2
+    return layer * (hook.layer + 1), layer * (shape.layers - hook.layer - 1) + 2 * shape.d * shape.vocab
+
+
+def measured_speed(device: str) -> float:
+    """Operations per second of a float32 matrix product on this device, in a fifth of a second."""
+    a = torch.randn(1024, 1024, device=device)
+    best = 0.0
+    deadline = time.perf_counter() + 0.2
+    while time.perf_counter() < deadline:
+        clock = time.perf_counter()
+        (a @ a).sum().item()
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - clock))
+    return best
+
+
+def splices(metric: str) -> bool:
+    """Whether a metric runs the rest of the language model at each reading, as its source says."""
+    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric))
+
+
+def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
+    """Estimated seconds of training and of evaluation."""
+    speed = measured_speed(device)
+    before, after = model_flops(suite)
+    trained = [each.training for each in todo if each.todo == "train" and each.training.kind().trained]
+    passes = len({training.seed for training in trained})
+    learn = sum(step_flops(suite, training) for training in trained) / SPARSE_SHARE
+    train = suite.train.tokens * (learn + passes * before / MODEL_SHARE) / speed
+    rows = [(cell, reading) for each in todo for cell, readings in each.missing for reading in readings]
+    spliced = sum(any(map(splices, cell.metrics[reading])) for cell, reading in rows)
+    encode = sum(2.0 * suite.model.shape.d * each.training.latents * len(each.training.cells) for each in todo if each.missing)
+    sparse = encode + READ * suite.model.shape.d * len(rows)
+    evaluate = suite.text.held_out.tokens * (sparse / SPARSE_SHARE + (before + spliced * after) / MODEL_SHARE) / speed
+    return train, evaluate
+
+
+def spoken(seconds: float) -> str:
+    """Minutes, hours or days, whichever fits."""
+    for unit, size in (("days", 86_400), ("hours", 3600)):
+        if seconds > 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds / 60:.1f} min"
+
+
+def learned(suite: Suite, part: Sequence[Item]) -> int:
+    """Bytes to train those of a pass that are to be trained."""
+    return memory.learning(suite, [each.training for each in part if each.todo == "train"])
+
+
+def together(suite: Suite, all_items: Sequence[Item], parts: list[list[Item]], device: str) -> list[str]:
+    """A line on whether seeds are measured together; none where there are not several, or where training goes seed by seed anyway."""
+    todo = [each for each in all_items if each.todo != "done"]
+    if len({each.training.seed for each in todo}) < 2 or any(each.todo == "train" for each in todo):
+        return []
+    there, wanted = memory.free(device), memory.measuring(suite, copies(todo))
+    free = "how much is free is not known" if there is None else f"{there / 2**30:.2f} GiB are free, of which they may take {memory.SHARE:.0%}"
+    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {wanted / 2**30:.2f} GiB; {free}"]
+
+
+def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) -> str:
+    """The plan as text."""
+    rows = [(each.training.label(), each.todo, sum(len(readings) for _, readings in each.missing), each.why) for each in all_items]
+    lines = [f"{suite.name}: {suite.title}", "", tabulate(rows, headers=["SAE", "to do", "readings", "why"]), ""]
+    train = [each.training for each in all_items if each.todo == "train"]
+    weights = sum(2 * training.latents * suite.model.shape.d for training in train)
+    parts = passes(suite, all_items, device)
+    most = max((max(learned(suite, part), memory.measuring(suite, copies(part))) for part in parts), default=0)
+    trained = sum(training.kind().trained for training in train)
+    training_time, evaluation_time = seconds(suite, all_items, device)
+    lines += [
+        f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
+        f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
+        *together(suite, all_items, parts, device),
+        f"memory:   about {most / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model and what metrics keep",
+        f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",
+        f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
+        *(f"note:     {line}" for line in notes),
+    ]
+    return "\n".join(lines)

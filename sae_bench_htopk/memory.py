@@ -1,0 +1,97 @@
+"""How much memory training and measuring SAEs takes, and how much there is: whether all seeds can be measured in one pass."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from sae_bench_htopk.calibrate import CHUNK
+from sae_bench_htopk.keys import Training
+from sae_bench_htopk.stability import LIMIT
+from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE
+from sae_bench_htopk.suite import Suite
+
+SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model, for what metrics keep and for others
+GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may hold
+SYSTEM = Path("/proc/meminfo")
+Copies: TypeAlias = Iterable[tuple[Training, int]]  # a training, and how many variants hold a copy of its weights to read them
+
+
+def learning(suite: Suite, trainings: Sequence[Training]) -> int:
+    """Bytes to train these side by side: weights, gradients and Adam's two moments, the stream's blocks, and one batch's activations."""
+    if not trainings:
+        return 0
+    d, recipe = suite.model.shape.d, suite.train
+    weights = sum(2 * training.latents * d for training in trainings)
+    return 16 * weights + 4 * d * (2 * recipe.block + OPENING_ROWS) + 4 * recipe.batch * max(training.latents for training in trainings)
+
+
+def measuring(suite: Suite, copies: Copies) -> int:
+    """Bytes to measure these side by side: every copy and its calibration, the calibration rows, and the largest thing made meanwhile.
+
+    What metrics keep is not in it, since only they know; nor is the language model.
+    """
+    d, copies = suite.model.shape.d, list(copies)
+    if not any(count for _, count in copies):
+        return 0
+    latents = max(training.latents for training, _ in copies)
+    held = sum(count * training.latents * (8 * d + 64) for training, count in copies)  # W_enc and W_dec; uses and orders of latents
+    scores = 4 * max(CHUNK, ROWS_AT_ONCE) * latents * 2
+    return held + 8 * d * suite.text.calibration.tokens + max(scores, comparing(d, latents) if len(suite.seeds) > 1 else 0)  # rows twice, while they are joined
+
+
+def comparing(d: int, latents: int) -> int:
+    """Bytes to compare two seeds: the other's weights, unit rows of both, a random floor, and the cosines that an assignment is made of."""
+    return 32 * d * latents + 12 * (latents if latents <= LIMIT else 0) ** 2
+
+
+def fits(wanted: int, free: int | None) -> bool:
+    """Whether so many bytes are at most the share of those free; where it is not known, they do not."""
+    return free is not None and wanted <= SHARE * free
+
+
+def free(device: str) -> int | None:
+    """Bytes that are free on the GPU, or on the host for this process; None where the system does not tell."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return min((known for known in (host(), container()) if known is not None), default=None)
+
+
+def host(system: Path = SYSTEM) -> int | None:
+    """What the host can give without swapping, as Linux or, with fewer words, another system says; macOS and Windows say nothing."""
+    if (available := listed(system, "MemAvailable:")) is not None:
+        return 1024 * available
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def container(groups: Path = GROUPS) -> int | None:
+    """What the limit of a container leaves; files that Linux only remembers (inactive) make room when it is wanted. None: no limit."""
+    version_2 = "memory.max", "memory.current", "memory.stat", "inactive_file"
+    version_1 = "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"
+    for limit, usage, remembered, name in (version_2, version_1):
+        if (most := number(groups / limit)) is not None and (used := number(groups / usage)) is not None:
+            return max(0, most - used + (listed(groups / remembered, name) or 0))
+    return None
+
+
+def number(file: Path) -> int | None:
+    """The one number that a file holds, if it is there and holds one."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def listed(file: Path, name: str) -> int | None:
+    """The number after `name` in a file of lines, if it is there."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((int(words[1]) for line in lines if len(words := line.split()) > 1 and words[0] == name and words[1].isdecimal()), None)
