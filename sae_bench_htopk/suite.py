@@ -1,7 +1,7 @@
 """From a suite's YAML file to a frozen Suite: sweeps and seeds multiplied out, and nothing in it that contradicts the rest.
 
-Only lists under `sweep`, `read` and `seeds` multiply. Every error is a SuiteError of one sentence that names file, line, key,
-the value given, what is wanted, and the nearest valid name.
+Only lists under `sweep`, `read` and `seeds` multiply; an entry's `read` may be a list of such products. Every error is a
+SuiteError of one sentence that names file, line, key, the value given, what is wanted, and the nearest valid name.
 """
 
 import os
