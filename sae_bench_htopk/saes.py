@@ -100,7 +100,7 @@ class Sae:
         values = [value for row in rows if (value := value_of(row, column)) is not None]
         if not values:
             return Missing(next((row["missing"].get(column, "not measured") for row in rows), "not read there"))
-        measured = [l0 for row in rows if (l0 := value_of(row, L0)) is not None]
+        measured = [l0 for row in rows if value_of(row, column) is not None and (l0 := value_of(row, L0)) is not None]  # of the seeds that it is a mean of
         l0 = fmean(measured) if measured else None
         off = l0 is not None and not all(frontier.on_budget(l0, k) for l0 in measured)
         return Number(fmean(values), len(values), spread(values), half_width(rows, column), "off" if off else "read", l0)

@@ -67,6 +67,15 @@ def test_the_cuts_have_curves_of_their_own() -> None:
     assert both.reading(8, N, cut="after", rank="random") == both.reading(8) and both.shown(saes.EV, 8, latents=N, cut="after") == both.shown(saes.EV, 8)
 
 
+def test_a_number_of_one_seed_stands_at_that_seeds_l0() -> None:
+    """A costly column may be measured on one of two seeds: the other's L0 says nothing of it."""
+    one, two = late(make("matryoshka", 32, 0)), late(make("matryoshka", 32, 1), **{saes.DELTA: None, saes.L0: 5.0})
+    sae = the(board.assemble([one, two]), "matryoshka")
+    number, both = (sae.read(column, 32, latents=512, cut="after") for column in (saes.DELTA, saes.EV))
+    assert isinstance(number, saes.Number) and (number.seeds, number.spread, number.l0) == (1, None, 16.0)
+    assert isinstance(both, saes.Number) and (both.seeds, both.l0) == (2, 10.5)
+
+
 def test_an_sae_that_was_read_by_the_later_cut_alone_has_its_row() -> None:
     made = late(make("matryoshka"))
     made["rows"] = [row for row in made["rows"] if not row["reading"]["latents"] or row["reading"]["cut"] == "after"]
