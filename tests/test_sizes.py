@@ -63,7 +63,8 @@ def test_the_cuts_have_curves_of_their_own() -> None:
     assert (alone.cuts(), both.cuts()) == (["before"], ["before", "after"]) and both.sizes() == [512, 1024]
     for latents in (512, 1024):
         assert all(alone.at(saes.EV, k, latents=latents) == both.at(saes.EV, k, latents=latents) for k in KS)
-        assert both.curve(0, saes.L0, latents=latents, cut="after")[0] == [k * KEPT[latents] for k in KS]
+        used = both.parts(0, saes.EV, 8, latents=latents, cut="after")
+        assert used and {(row["reading"]["latents"], row["reading"]["cut"]) for _, row in used} == {(latents, "after")}
     assert both.reading(8, N, cut="after", rank="random") == both.reading(8) and both.shown(saes.EV, 8, latents=N, cut="after") == both.shown(saes.EV, 8)
 
 
