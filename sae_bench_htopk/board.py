@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,15 +23,6 @@ class Best(NamedTuple):
     sae: Sae
     number: Number
     next: tuple[Sae, Number] | None
-
-
-class SizeLine(NamedTuple):
-    """One number by the number of latents in use; an oracle was trained anew at each size."""
-
-    label: str
-    variant: str
-    kind: Literal["single", "oracle"]
-    numbers: Mapping[int, Number | Missing]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,22 +146,6 @@ class Board:
     def anchor(self) -> int:
         """The budget at which dictionary sizes are compared: the k that most of the SAEs read on fewer latents were trained at."""
         return max(self.ks, key=lambda k: (sum(sae.budget == k for sae in self.sub_dictionaries or self.saes), k), default=1)
-
-    def size_lines(self, relative: bool) -> list[SizeLine]:
-        """Explained variance by number of latents in use, at k = anchor or at the same share of the latents."""
-        lines = []
-        sizes = sorted({size for sae in self.everything if not sae.control for size in (*sae.sizes(), sae.latents)})
-        whole = {size: self.anchor * size // self.latents if relative else self.anchor for size in sizes}
-        ks = {size: k for size, k in whole.items() if not relative or (k and self.anchor * size % self.latents == 0)}
-        for variant in sorted({sae.variant for sae in self.sub_dictionaries}):
-            nearest = min(self.sub_dictionaries, key=lambda sae: (sae.variant != variant, abs(math.log(sae.budget / self.anchor))))
-            lines.append(SizeLine(self.label(nearest), variant, "single", {size: nearest.shown(EV, k, latents=size) for size, k in ks.items()}))
-        for variant in self.variants:
-            oracles = [sae for sae in self.everything if sae.variant == variant and not sae.control]
-            best = {size: self.best(EV, k, [sae for sae in oracles if sae.latents == size]) for size, k in ks.items()}
-            if len(found := {size: one.number for size, one in best.items() if one}) > 1:
-                lines.append(SizeLine(f"{variant}, trained at each size", variant, "oracle", {**found}))
-        return lines
 
 
 def assemble(records: Sequence[Record]) -> Board:

@@ -210,20 +210,23 @@ class Variant(nn.Module, ABC):
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch d"], reading: Reading) -> Codes:
         """The codes of a reading, by descending value * decoder norm. Raises LookupError if its threshold was not calibrated."""
-        kept = self.kept(reading)
-        among = kept if reading.cut == "before" else None
+        among = self.kept(reading) if reading.cut == "before" else None
         scores = self.scores(x, among)
         if reading.select == "row":
             values, latents, offsets = ops.choose_per_row(scores, reading.k)
         else:
             values, latents, offsets = ops.choose_above(scores, self.threshold(reading))
         latents = latents if among is None else among[latents]
-        values = values / self.W_dec.norm(dim=1)[latents]
-        if kept is not None and among is None:
-            allowed = torch.zeros(len(self.W_enc), dtype=torch.bool, device=x.device).index_fill_(0, kept, True)[latents]
-            _, latents, offsets = ops.pick(allowed, latents, offsets)
-            values = values[allowed]
-        return Codes(values, latents, offsets)
+        codes = Codes(values / self.W_dec.norm(dim=1)[latents], latents, offsets)
+        return codes if among is not None else self.dropped(codes, reading)
+
+    def dropped(self, codes: Codes, reading: Reading) -> Codes:
+        """Of codes that were chosen among all latents those on latents that a reading may use."""
+        if (kept := self.kept(reading)) is None:
+            return codes
+        allowed = torch.zeros(len(self.W_enc), dtype=torch.bool, device=kept.device).index_fill_(0, kept, True)[codes.latents]
+        _, latents, offsets = ops.pick(allowed, codes.latents, codes.offsets)
+        return Codes(codes.values[allowed], latents, offsets)
 
     def decode(self, codes: Codes) -> Float[Tensor, "batch d"]:
         """b_dec plus the sum of value * decoder row over each row's codes."""

@@ -99,20 +99,26 @@ def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
 @torch.no_grad()
 def encode_all(variant: Variant, x: Float[Tensor, "rows d"], readings: Iterable[Reading]) -> Iterator[tuple[Reading, Codes]]:
     """Yields the codes of each reading; a nested group is encoded once, at its widest, and cut down from there."""
+    shared: dict[Reading, Codes] = {}  # rows of the whole dictionary, from which every cut after the choice drops its own latents
     for group in nested(readings):
-        widest = variant.encode(x, group[-1])
+        last = group[-1]
+        late = last.select == "row" and last.cut == "after"  # the codes at k are no prefix of those at more, but they are before latents are dropped
+        source = Reading(last.k) if late else last
+        widest = shared[source] if source in shared else variant.encode(x, source)
+        if source == Reading(last.k):
+            shared[source] = widest
         worth = widest.values * variant.W_dec.norm(dim=1)[widest.latents]
         for reading in group:
-            if reading == group[-1]:
+            if late:
+                yield reading, variant.dropped(widest.prefix(reading.k), reading)
+            elif reading == last:
                 yield reading, widest
-            elif reading.select == "row" and reading.cut == "before":
+            elif reading.select == "row":
                 yield reading, widest.prefix(reading.k)
-            elif reading.select == "threshold":
+            else:
                 kept = worth > variant.calibration.thresholds[reading]
                 _, latents, offsets = ops.pick(kept, widest.latents, widest.offsets)
                 yield reading, Codes(widest.values[kept], latents, offsets)
-            else:  # choose among all, then drop: the codes at k are no prefix of those at more
-                yield reading, variant.encode(x, reading)
 
 
 def empty(

@@ -103,10 +103,10 @@ def look(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def pictures(board: Board) -> list[Picture]:
-    """Every figure that the records can fill."""
+    """Every figure of a column against measured L0 that the records can fill."""
     names = {EV: "frontier", DELTA: "loss"}
     against_l0 = [sparsity(board, column, names.get(column, column.split(".")[1])) for column in board.columns]
-    return [picture for picture in [*against_l0, dictionary(board)] if picture.points]
+    return [picture for picture in against_l0 if picture.points]
 
 
 def sparsity(board: Board, column: str, name: str) -> Picture:
@@ -147,18 +147,6 @@ def readings(board: Board, sae: Sae, column: str, kind: Literal["sae", "single",
     found = [(k, number) for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
     points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, "", False) for k, n in found]
     return sorted(points, key=lambda point: point.x)
-
-
-def dictionary(board: Board) -> Picture:
-    """Explained variance against the number of latents in use: at equal L0, and at equal L0 per latent."""
-    points: list[Point] = []
-    for panel, relative in ((f"equal L0: k = {board.anchor}", False), (f"equal share: k = {board.anchor} · latents / {board.latents:,}", True)):
-        for line, variant, kind, numbers in board.size_lines(relative):
-            found = [(size, number) for size, number in numbers.items() if isinstance(number, Number)]
-            points += [Point(panel, line, variant, kind, float(size), n.mean, n.spread, f"L0 {n.l0:.4g}" if n.how == "off" else "", False) for size, n in found]
-    points = [point for panel in dict.fromkeys(point.panel for point in points) for point in marked([p for p in points if p.panel == panel], "higher")]
-    words = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
-    return Picture("dictionary", words, "latents in use", EV, "higher", tuple(points), "unexplained")
 
 
 def marked(points: list[Point], better: frontier.Better) -> list[Point]:

@@ -117,7 +117,7 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         recipe = replace(suite.train, rate=suite.train.rate if sae.rate is None else sae.rate)
         key = train_key(suite, facts, recipe, base, config, sae.latents, sae.seed, control=False)
         training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, False, recipe, sae.rate))
-        training.cells.append(cell(suite, facts, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed))
+        training.cells.append(cell(suite, facts, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed, sae.latents))
     budgets = Counter(k for sae in suite.saes if (k := plugins.variant(sae.variant).budget(sae.config)))
     budget = max(budgets, key=lambda k: (budgets[k], k), default=suite.read.k[-1])  # the most common one, so that most comparisons have a control beside them
     rates = Counter(sae.rate for sae in suite.saes if plugins.variant(sae.variant).budget(sae.config) == budget)
@@ -131,13 +131,13 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training = found.setdefault(key, Training(key, name, config, latents, seed, True, recipe))
         # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
         readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
-        training.cells.append(cell(suite, facts, name, config, "row", readings, seed))
+        training.cells.append(cell(suite, facts, name, config, "row", readings, seed, latents))
     return sorted(found.values(), key=lambda training: suite.seeds.index(training.seed))
 
 
-def cell(suite: Suite, facts: Facts, reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int) -> Cell:
+def cell(suite: Suite, facts: Facts, reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int) -> Cell:
     """The readings of one SAE by one variant, with the metrics that the suite wants of each."""
-    wanted = {reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed)) for reading in readings}
+    wanted = {reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size)) for reading in readings}
     keys = {reading: read_key(suite, facts, reader, config, reading, names) for reading, names in wanted.items()}
     return Cell(reader, config, native, wanted, keys)
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import falloff, figures, pairs, plugins, records
+from sae_bench_htopk import falloff, figures, pairs, plugins, records, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -18,9 +18,7 @@ from sae_bench_htopk.tables import (
     headline,
     metric_tables,
     order_of,
-    orders,
     selectors,
-    sizes,
     trained_and_read,
     training,
 )
@@ -41,8 +39,6 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
     """The whole page of a suite, in Markdown."""
     said = page_of(board)
     others = [show(board, picture) for name, picture in drawn.items() if name not in ("frontier", "loss", "dictionary", "falloff")]
-    size = [show(board, drawn.get("dictionary")), "At equal L0:", sizes(board, False), fold("At equal share of active latents", sizes(board, True))]
-    size.append(fold("Latents kept in another order", orders(board)))
     sections = [
         GENERATED,
         f"# {said.get('title') or board.suite}",
@@ -56,7 +52,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         " ".join([BOLD, *same(board)]),
         fold("All measures of each variant's best SAE at each k, as read, with its measured L0", every_measure(board)),
         pairs.section(board, EV),
-        *(["## Dictionary size", *size] if "dictionary" in drawn else []),
+        *(["## Dictionary size", show(board, drawn["dictionary"]), *sizes.tables(board)] if "dictionary" in drawn else []),
         *(["## Downstream loss", LOSS, show(board, drawn["loss"]), headline(board, DELTA), pairs.section(board, DELTA)] if "loss" in drawn else []),
         *(["## Do latents follow a power law?", LAW, " ".join(falloff.sentences(board)), show(board, drawn["falloff"])] if "falloff" in drawn else []),
         fold("The fits", falloff.table(board)) if "falloff" in drawn else "",

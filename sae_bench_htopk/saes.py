@@ -6,10 +6,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from sae_bench_htopk import frontier
-from sae_bench_htopk.contract import Missing, Rank, Reading, Selector
+from sae_bench_htopk.contract import Cut, Missing, Rank, Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record
 
@@ -60,17 +60,23 @@ class Sae:
         """Whether k is its own budget; an L0 that training came to is nobody's k."""
         return self.budget == k and not self.measured
 
-    def reading(self, k: int, latents: int | None = None, select: Selector | None = None, rank: Rank = "importance") -> Reading:
-        """The reading at k by its native selector, unless another is named."""
-        return Reading(k, None if latents == self.latents else latents, select or self.native, rank=rank)
+    def reading(self, k: int, latents: int | None = None, select: Selector | None = None, cut: Cut = "before", rank: Rank = "importance") -> Reading:
+        """The reading at k by its native selector, unless another is named; of the whole dictionary, cut and rank say nothing."""
+        whole = latents is None or latents == self.latents
+        return Reading(k, None, select or self.native) if whole else Reading(k, latents, select or self.native, cut, rank)
 
     def ks(self, **way: Any) -> list[int]:
         """The budgets that it was read at; `way` is as for `reading`, here and below."""
         return sorted({r.k for rows in self.rows.values() for r in rows if r == self.reading(r.k, **way)})
 
     def sizes(self) -> list[int]:
-        """The numbers of latents below its own that it was read with, by its native selector."""
-        return sorted({r.latents for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents)})
+        """The numbers of latents below its own that it was read with, by its native selector and either cut."""
+        return sorted({r.latents for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents, cut=r.cut)})
+
+    def cuts(self) -> list[Cut]:
+        """The ways in which it was cut down to those, dropping latents before the choice of codes first."""
+        found = {r.cut for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents, cut=r.cut)}
+        return [cut for cut in get_args(Cut) if cut in found]
 
     def ranks(self) -> list[Rank]:
         """The orders of latents, other than by importance, in which it was cut."""
@@ -102,7 +108,7 @@ class Sae:
         values = [value for row in rows if (value := value_of(row, column)) is not None]
         if not values:
             return Missing(next((row["missing"].get(column, "not measured") for row in rows), "not read there"))
-        measured = [l0 for row in rows if (l0 := value_of(row, L0)) is not None]
+        measured = [l0 for row in rows if value_of(row, column) is not None and (l0 := value_of(row, L0)) is not None]  # of the seeds that it is a mean of
         l0 = fmean(measured) if measured else None
         off = l0 is not None and not all(frontier.on_budget(l0, k) for l0 in measured)
         return Number(fmean(values), len(values), spread(values), half_width(rows, column), "off" if off else "read", l0)

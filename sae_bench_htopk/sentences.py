@@ -2,6 +2,7 @@
 
 from statistics import fmean, median
 
+from sae_bench_htopk import sizes
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
@@ -13,7 +14,7 @@ SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be c
 def in_short(board: Board) -> list[str]:
     """The questions of a reader who has a minute, answered from the numbers."""
     found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
-    return [sentence for sentence in [*found, fewer_latents(board), one_for_all(board), away(board), selector(board), sure(board)] if sentence]
+    return [sentence for sentence in [*found, *sizes.sentences(board), one_for_all(board), away(board), selector(board), sure(board)] if sentence]
 
 
 def winners(board: Board, column: str) -> str:
@@ -31,19 +32,6 @@ def winners(board: Board, column: str) -> str:
     title, better = SHOWN[column]
     name = f"{column.partition('.')[0].replace('_', ' ')} ({title}, {better} is better)"
     return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""
-
-
-def fewer_latents(board: Board) -> str:
-    """Which variant is best on each number of latents below the whole, and what training at that size gives."""
-    parts = []
-    for size in sorted({size for sae in board.sub_dictionaries for size in sae.sizes()}):
-        numbers = [(line, n) for line in board.size_lines(relative=False) if isinstance(n := line.numbers.get(size), Number) and n.how != "off"]
-        cut = max((pair for pair in numbers if pair[0].kind == "single"), key=lambda pair: pair[1].mean, default=None)
-        oracle = max((pair for pair in numbers if pair[0].kind == "oracle"), key=lambda pair: pair[1].mean, default=None)
-        if cut:
-            trained = f" (trained at that size: {oracle[0].variant}, {brief(oracle[1])})" if oracle else ""
-            parts.append(f"on {size:,} latents **{cut[0].variant}**, {brief(cut[1])}{trained}")
-    return f"**Fewer latents** at an L0 of {board.anchor}: best explained variance {'; '.join(parts)}." if parts else ""
 
 
 def one_for_all(board: Board) -> str:

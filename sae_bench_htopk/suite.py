@@ -1,7 +1,7 @@
 """From a suite's YAML file to a frozen Suite: sweeps and seeds multiplied out, and nothing in it that contradicts the rest.
 
-Only lists under `sweep`, `read` and `seeds` multiply. Every error is a SuiteError of one sentence that names file, line, key,
-the value given, what is wanted, and the nearest valid name.
+Only lists under `sweep`, `read` and `seeds` multiply; an entry's `read` may be a list of such products. Every error is a
+SuiteError of one sentence that names file, line, key, the value given, what is wanted, and the nearest valid name.
 """
 
 import os
@@ -107,8 +107,8 @@ def saes_of(entries: tuple[Value, ...], suite: Suite, suite_read: Value) -> tupl
     found: list[tuple[Value, Sae]] = []
     for entry in entries:
         points = [(point, sae_of(point, suite, suite_read)) for point in sweep(entry)]
-        if "read" in entry.data:
-            within(entry.data["read"], max(sae.latents for _, sae in points), "this entry's dictionary")
+        for own in products_of(entry):
+            within(own, max(sae.latents for _, sae in points), "this entry's dictionary")
         for point, sae in points:
             for other, before in found:
                 if (sae.variant, sae.config, sae.latents, sae.rate) == (before.variant, before.config, before.latents, before.rate):
@@ -155,15 +155,28 @@ def sae_of(entry: Value, suite: Suite, suite_read: Value) -> Sae:
     if budget is not None and not 1 <= budget <= latents:
         wanted = f"at most {latents}, since a budget cannot be larger than the dictionary" if budget > latents else "a budget of at least 1"
         raise entry.at("k").wanted(wanted)
-    own = entry.data.get("read", replace(entry, data={}))
-    if not isinstance(own.data, dict):
-        raise own.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}")
     rate = required(entry, "rate", Rate) if "rate" in entry.data else None
     rate = None if rate == suite.train.rate else rate
-    sae = Sae(name, config, latents, suite.seeds[0], record(Read, replace(own, data={**suite_read.data, **own.data})), rate)
-    if not sae.asked():
-        raise entry.error(f"no reading of a dictionary of {latents} is left: k {list(sae.read.k)} at latents {list(sae.read.latents)}")
+    own = products_of(entry) or (suite_read,)
+    read = tuple(record(Read, replace(one, data={**suite_read.data, **one.data})) for one in own)
+    sae = Sae(name, config, latents, suite.seeds[0], read, rate)
+    for one, given in zip(read, own, strict=True):
+        if not sae.multiplied(one):
+            where = given if len(own) > 1 else entry
+            raise where.error(f"no reading of a dictionary of {latents} is left: k {list(one.k)} at latents {list(one.latents)}")
     return sae
+
+
+def products_of(entry: Value) -> tuple[Value, ...]:
+    """What an entry says of its own readings: nothing, one mapping, or a list of them. Raises SuiteError if it is something else."""
+    if "read" not in entry.data:
+        return ()
+    own = entry.data["read"]
+    parts: tuple[Value, ...] = build(tuple[Value, ...], own) if isinstance(own.data, list) else (own,)
+    for part in parts:
+        if not isinstance(part.data, dict):
+            raise part.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}" + (", or a list of such" if part is own else ""))
+    return parts
 
 
 def within(own: Value, size: int, holder: str) -> None:
@@ -176,7 +189,7 @@ def within(own: Value, size: int, holder: str) -> None:
 
 def check_metrics(suite: Suite, metrics: Value) -> None:
     """Refuses a metric that is listed twice, and a limit that no reading meets."""
-    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed) for sae in suite.saes for reading in sae.readings()]
+    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed, sae.latents) for sae in suite.saes for reading in sae.readings()]
     names = [use.name for use in suite.metrics]
     for place, (use, value) in enumerate(zip(suite.metrics, metrics.data, strict=True)):
         if use.name in names[:place]:
@@ -187,7 +200,7 @@ def check_metrics(suite: Suite, metrics: Value) -> None:
                 check_limits(only, part, readings)
 
 
-def check_limits(only: Only, value: Value, readings: list[tuple[Reading, Selector, int]]) -> None:
+def check_limits(only: Only, value: Value, readings: list[tuple[Reading, Selector, int, int]]) -> None:
     """Refuses a value that limits a metric to readings that do not exist, and limits that no reading meets together."""
     for key, items in value.data.items():
         for limit, item in zip(getattr(only, key), items.data, strict=True):

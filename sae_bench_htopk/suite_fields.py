@@ -108,19 +108,24 @@ class Sae:
     config: Any  # the variant's own frozen Config
     latents: int
     seed: int
-    read: Read
+    read: tuple[Read, ...]
     rate: float | None = None  # its own learning rate; None: the recipe's
 
     def readings(self) -> tuple[Reading, ...]:
         """What is asked for, and of a variant that keeps a running threshold one reading by it, at its own k on its whole dictionary."""
         kind = plugins.variant(self.variant)
-        own = kind.budget(self.config) if kind.has_ema(self.config) and "threshold" in self.read.select else None
+        by_threshold = any("threshold" in read.select for read in self.read)
+        own = kind.budget(self.config) if kind.has_ema(self.config) and by_threshold else None
         return self.asked() + (() if own is None else (Reading(own, select="ema"),))
 
     def asked(self) -> tuple[Reading, ...]:
-        """The product of `read` less what makes no sense: more latents than there are, k beyond the usable ones, repetitions."""
+        """The readings of every product, each once."""
+        return tuple(dict.fromkeys(reading for read in self.read for reading in self.multiplied(read)))
+
+    def multiplied(self, read: Read) -> tuple[Reading, ...]:
+        """The product of one `read` less what makes no sense: more latents than there are, k beyond the usable ones, repetitions."""
         found = []
-        for k, latents, select, cut, rank in product(self.read.k, self.read.latents, self.read.select, self.read.cut, self.read.rank):
+        for k, latents, select, cut, rank in product(read.k, read.latents, read.select, read.cut, read.rank):
             whole = latents is None or latents == self.latents  # nothing is cut, so cut and rank say nothing
             usable = self.latents if latents is None or cut == "after" else latents
             if (latents or 0) <= self.latents and k <= usable:
@@ -130,7 +135,10 @@ class Sae:
 
 @dataclass(frozen=True)
 class Only:
-    """The readings and seeds that a costly metric is limited to; None does not limit, "native" is each variant's own selector."""
+    """The readings and seeds that a costly metric is limited to; None does not limit, "native" is each variant's own selector.
+
+    A number of latents is that in use: of a larger dictionary cut down to it, or of one trained at that size and read whole.
+    """
 
     k: Annotated[tuple[Count, ...] | None, GIVEN] = None
     latents: Annotated[tuple[Dictionary, ...] | None, GIVEN] = None
@@ -139,11 +147,13 @@ class Only:
     rank: Annotated[tuple[Rank, ...] | None, GIVEN] = None
     seeds: Annotated[tuple[Seed, ...] | None, GIVEN] = None
 
-    def allows(self, reading: Reading, native: Selector, seed: int) -> bool:
-        """Whether a reading is within every limit; `native` is the variant's own selector, `seed` the SAE's."""
-        limits = ((self.k, reading.k), (self.latents, reading.latents), (self.cut, reading.cut), (self.rank, reading.rank), (self.seeds, seed))
+    def allows(self, reading: Reading, native: Selector, seed: int, size: int) -> bool:
+        """Whether a reading is within every limit; `native` is the variant's own selector, `seed` and `size` are those of the SAE."""
+        limits = ((self.k, reading.k), (self.cut, reading.cut), (self.rank, reading.rank), (self.seeds, seed))
         selects = {reading.select, "native"} if reading.select == native else {reading.select}
-        return all(limit is None or value in limit for limit, value in limits) and (self.select is None or not selects.isdisjoint(self.select))
+        in_use = {reading.latents, reading.latents or size}
+        ways = ((self.select, selects), (self.latents, in_use))
+        return all(limit is None or value in limit for limit, value in limits) and all(limit is None or not way.isdisjoint(limit) for limit, way in ways)
 
 
 @dataclass(frozen=True)
@@ -157,9 +167,9 @@ class Limits:
         """One mapping, or a list of them."""
         return cls(build(tuple[Only, ...], value) if isinstance(value.data, list) else (build(Only, value),))
 
-    def allows(self, reading: Reading, native: Selector, seed: int) -> bool:
+    def allows(self, reading: Reading, native: Selector, seed: int, size: int) -> bool:
         """Whether any of them does."""
-        return any(only.allows(reading, native, seed) for only in self.any_of)
+        return any(only.allows(reading, native, seed, size) for only in self.any_of)
 
 
 @dataclass(frozen=True)

@@ -81,27 +81,6 @@ def selectors(board: Board) -> str:
     return table.markdown()
 
 
-def sizes(board: Board, relative: bool) -> str:
-    """Explained variance by the number of latents in use."""
-    lines = board.size_lines(relative)
-    columns = sorted({size for line in lines for size in line.numbers})
-    k = {size: board.anchor * size // board.latents if relative else board.anchor for size in columns}
-    table = Table("SAE", *(f"{size:,} latents, k = {k[size]}" for size in columns))
-    for line in lines:
-        table.add(line.label, *(line.numbers.get(size, Missing("no SAE was trained at that size")) for size in columns))
-    return table.markdown()
-
-
-def orders(board: Board) -> str:
-    """Explained variance on fewer latents when they are kept in other orders than by importance, all at one budget."""
-    sizes = sorted({size for sae in board.sub_dictionaries for size in sae.sizes()})
-    table = Table("SAE", "kept by", *(f"{size:,} latents, k = {board.anchor}" for size in sizes))
-    for sae in board.sub_dictionaries:
-        for rank in ["importance", *ranks] if (ranks := sae.ranks()) else []:
-            table.add(board.label(sae), rank, *(sae.shown(EV, board.anchor, latents=size, rank=rank) for size in sizes))
-    return table.markdown()
-
-
 def metric_tables(board: Board) -> list[str]:
     """For each metric all of its columns, of each SAE at the budget that it was trained at, and of the controls."""
     known = sorted({column for record in board.records for row in record["rows"] for column in row["values"]})

@@ -105,6 +105,17 @@ def test_readings_cut_from_a_wider_one_are_the_readings(name: str, model: Subjec
         assert torch.equal(codes.offsets, wanted.offsets) and torch.equal(codes.latents, wanted.latents) and torch.equal(codes.values, wanted.values)
 
 
+def test_cuts_after_the_choice_share_one_encoding(model: SubjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the whole dictionary are chosen once, at the largest k, for themselves and for every size that is cut out of them later."""
+    variant, (_, x) = sae("topk", model), splice(model)
+    encoded: list[Reading] = []
+    encode = variant.encode
+    monkeypatch.setattr(variant, "encode", lambda x, reading: encoded.append(reading) or encode(x, reading))
+    late = [Reading(k, latents, cut="after") for k in (2, K) for latents in (16, 32)]
+    assert len(dict(encode_all(variant, x, [Reading(2), Reading(K), *late]))) == 6
+    assert encoded == [Reading(K)]
+
+
 def measured(model: SubjectModel, size: int) -> dict[str, object]:
     """All metrics of one SAE at one reading, with so many windows at a time."""
     metrics = {name: plugins.metric(name) for name in plugins.names("metrics")}

@@ -71,7 +71,7 @@ def test_a_metric_may_have_a_list_of_readings(write: Callable[[str], str]) -> No
     (_, use) = suite.load(write(GOOD.replace("only: {k: [8], select: [native]}", "only: [{k: [8], select: [row]}, {latents: [32]}]"))).metrics
     assert use.only is not None
     for reading, allowed in ((Reading(8), True), (Reading(8, select="threshold"), False), (Reading(4), False), (Reading(4, 32, "threshold"), True)):
-        assert use.only.allows(reading, "row", 0) == allowed
+        assert use.only.allows(reading, "row", 0, 64) == allowed
 
 
 def test_a_trained_control_has_the_rate_of_most_saes_at_its_budget(write: Callable[[str], str]) -> None:
@@ -89,8 +89,8 @@ def test_sweeps_and_seeds_multiply_and_entries_override_the_reading(write: Calla
     trained = [("topk", 8, 64), ("batchtopk", 4, 64), ("batchtopk", 8, 64), ("matryoshka", 8, 64), ("topk", 8, 32)]
     assert budgets == [(*one, seed) for one in trained for seed in (0, 5)]
     assert saes[0].config == plugins.variant("topk").Config(k=8)
-    assert saes[6].config.groups == (0.25, 1.0) and saes[6].read == Read((4, 8), (None, 16))
-    assert {sae.read for sae in saes if sae.variant != "matryoshka"} == {Read((4, 8), (None, 32))}
+    assert saes[6].config.groups == (0.25, 1.0) and saes[6].read == (Read((4, 8), (None, 16)),)
+    assert {sae.read for sae in saes if sae.variant != "matryoshka"} == {(Read((4, 8), (None, 32)),)}
 
 
 def test_two_swept_keys_multiply(write: Callable[[str], str]) -> None:
@@ -101,7 +101,7 @@ def test_two_swept_keys_multiply(write: Callable[[str], str]) -> None:
 
 def readings(size: int, **read: Any) -> list[Reading]:
     """The readings of an SAE of `size` latents."""
-    return list(Sae("topk", plugins.variant("topk").Config(k=8), size, 0, Read(**read)).readings())
+    return list(Sae("topk", plugins.variant("topk").Config(k=8), size, 0, (Read(**read),)).readings())
 
 
 def test_readings_are_the_product() -> None:
@@ -142,14 +142,14 @@ def test_a_cut_after_the_choice_may_choose_more_codes_than_it_keeps_latents() ->
 
 def test_limits_of_a_metric() -> None:
     row, threshold, cut = Reading(8), Reading(8, None, "threshold"), Reading(8, 16, rank="random")
-    assert Only().allows(row, "row", 0)
-    assert Only(k=(4, 8)).allows(row, "row", 0) and not Only(k=(4,)).allows(row, "row", 0)
+    assert Only().allows(row, "row", 0, 64)
+    assert Only(k=(4, 8)).allows(row, "row", 0, 64) and not Only(k=(4,)).allows(row, "row", 0, 64)
     native = Only(select=("native",))
-    assert [native.allows(reading, selector, 0) for reading in (row, threshold) for selector in ("row", "threshold")] == [True, False, False, True]
-    assert Only(select=("row",)).allows(row, "threshold", 0)
-    assert Only(latents=(None,)).allows(row, "row", 0) and not Only(latents=(None,)).allows(cut, "row", 0)
-    assert not Only(rank=("importance",)).allows(cut, "row", 0) and not Only(cut=("after",)).allows(cut, "row", 0)
-    assert Only(seeds=(0, 1)).allows(row, "row", 1) and not Only(seeds=(0, 1)).allows(row, "row", 2)
+    assert [native.allows(reading, selector, 0, 64) for reading in (row, threshold) for selector in ("row", "threshold")] == [True, False, False, True]
+    assert Only(select=("row",)).allows(row, "threshold", 0, 64)
+    assert Only(latents=(None,)).allows(row, "row", 0, 64) and not Only(latents=(None,)).allows(cut, "row", 0, 64)
+    assert not Only(rank=("importance",)).allows(cut, "row", 0, 64) and not Only(cut=("after",)).allows(cut, "row", 0, 64)
+    assert Only(seeds=(0, 1)).allows(row, "row", 1, 64) and not Only(seeds=(0, 1)).allows(row, "row", 2, 64)
 
 
 def test_every_source_of_text(write: Callable[[str], str]) -> None:

@@ -1,0 +1,194 @@
+"""The part of a page on dictionary size: every compared number by the latents in use, at equal L0 and at an equal share of active latents."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.contract import Missing, Variant
+from sae_bench_htopk.figures import Picture, Point, marked
+from sae_bench_htopk.markdown import Table, brief, fold, rounded, words
+from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
+
+LATE = (
+    "*Chosen among all*: k codes are chosen among all latents, and those on latents that are not in use are then dropped, so that fewer are left. "
+    "In the other rows codes are chosen among the latents in use."
+)
+
+
+class SizeLine(NamedTuple):
+    """One number by the number of latents in use; `late` chooses codes among all latents and then drops, an oracle was trained anew at each size."""
+
+    label: str
+    variant: str
+    kind: Literal["single", "late", "oracle"]
+    numbers: Mapping[int, Number | Missing]
+
+
+def budgets(board: Board, relative: bool) -> dict[int, int]:
+    """The k of each number of latents: the board's own at all of them, or the same share of the latents where that is a whole number."""
+    sizes = sorted({size for sae in board.everything if not sae.control for size in (*sae.sizes(), sae.latents)})
+    if not relative:
+        return dict.fromkeys(sizes, board.anchor)
+    return {size: board.anchor * size // board.latents for size in sizes if board.anchor * size % board.latents == 0}
+
+
+def compared(board: Board) -> list[Sae]:
+    """Of each variant, and of each whose weights it reads, the SAE of the budget nearest to the board's."""
+    kinds = sorted({(sae.variant, sae.owner) for sae in board.sub_dictionaries})
+    of_kind = ([sae for sae in board.sub_dictionaries if (sae.variant, sae.owner) == kind] for kind in kinds)
+    return [min(saes, key=lambda sae: abs(math.log(sae.budget / board.anchor))) for saes in of_kind]
+
+
+def lines(board: Board, column: str, relative: bool) -> list[SizeLine]:
+    """One column by the number of latents in use, a line for each SAE and cut, and for each variant that was trained at several sizes."""
+    ks, found = budgets(board, relative), []
+    for sae in compared(board):
+        for cut in sae.cuts():
+            late = cut == "after"
+            label = f"{board.label(sae)}, chosen among all" if late else board.label(sae)
+            numbers = {size: sae.shown(column, k, latents=size, cut=cut) for size, k in ks.items()}
+            found.append(SizeLine(label, sae.variant, "late" if late else "single", numbers))
+    for variant in board.variants:
+        trained = {
+            size: saes for size in ks if (saes := [sae for sae in board.everything if (sae.variant, sae.latents, sae.control) == (variant, size, False)])
+        }
+        if len(trained) > 1:
+            found.append(
+                SizeLine(f"{variant}, trained at each size", variant, "oracle", {size: of(board, column, ks[size], saes) for size, saes in trained.items()})
+            )
+    return found
+
+
+def of(board: Board, column: str, k: int, saes: Sequence[Sae]) -> Number | Missing:
+    """The best of some SAEs at L0 = k; if none of them reaches it, the number of the one trained nearest to it, which is marked, or its reason."""
+    if best := board.best(column, k, saes):
+        return best.number
+    return min(saes, key=lambda sae: abs(math.log(sae.budget / k))).shown(column, k)
+
+
+def measured(board: Board) -> list[str]:
+    """The compared columns that were measured on fewer than all latents."""
+    every = {column: lines(board, column, False) + lines(board, column, True) for column in board.columns}
+    return [column for column, found in every.items() if any(cut_down(board, line) for line in found)]
+
+
+def cut_down(board: Board, line: SizeLine) -> bool:
+    """Whether a line of one SAE has a number on fewer than all latents."""
+    return line.kind != "oracle" and any(isinstance(number, Number) for size, number in line.numbers.items() if size < board.latents)
+
+
+def table(board: Board, column: str, relative: bool) -> str:
+    """One column by the number of latents in use."""
+    ks = budgets(board, relative)
+    made = Table("SAE", *(f"{size:,} latents, k = {k}" for size, k in ks.items()))
+    for line in lines(board, column, relative):
+        made.add(line.label, *(line.numbers.get(size, Missing("no SAE was trained at that size")) for size in ks))
+    return made.markdown()
+
+
+def tables(board: Board) -> list[str]:
+    """Explained variance first; the other compared columns, and other orders, folded away."""
+    late = LATE if any("after" in sae.cuts() for sae in compared(board)) else ""
+    parts = ["Explained variance at equal L0:", table(board, EV, False), late, fold("At equal share of active latents", table(board, EV, True))]
+    for column in (column for column in measured(board) if column != EV):
+        title, better = SHOWN[column]
+        both = "At equal L0:", table(board, column, False), "At equal share of active latents:", table(board, column, True)
+        parts.append(fold(f"{title} ({better} is better)", "\n\n".join(both)))
+    return [*parts, fold("Latents kept in another order", orders(board))]
+
+
+def orders(board: Board) -> str:
+    """Explained variance on fewer latents when they are kept in other orders than by importance, all at one budget."""
+    sizes = sorted({size for sae in board.sub_dictionaries for size in sae.sizes()})
+    made = Table("SAE", "kept by", *(f"{size:,} latents, k = {board.anchor}" for size in sizes))
+    for sae in board.sub_dictionaries:
+        for rank in ["importance", *ranks] if (ranks := sae.ranks()) else []:
+            made.add(board.label(sae), rank, *(sae.shown(EV, board.anchor, latents=size, rank=rank) for size in sizes))
+    return made.markdown()
+
+
+def picture(board: Board) -> Picture:
+    """Explained variance against the number of latents in use: at equal L0, and at equal L0 per latent; the later cut would lie on the same lines."""
+    points: list[Point] = []
+    for panel, relative in ((f"equal L0: k = {board.anchor}", False), (f"equal share: k = {board.anchor} · latents / {board.latents:,}", True)):
+        found = [point for line in lines(board, EV, relative) for point in points_of(line, panel)]
+        points += marked(found, "higher")
+    alt = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
+    return Picture("dictionary", alt, "latents in use", EV, "higher", tuple(points), "unexplained")
+
+
+def points_of(line: SizeLine, panel: str) -> list[Point]:
+    """The numbers of a line that is drawn."""
+    if line.kind == "late":
+        return []
+    found = [(size, number) for size, number in line.numbers.items() if isinstance(number, Number)]
+    off = {size: f"L0 {n.l0:.4g}" if n.how == "off" else "" for size, n in found}
+    return [Point(panel, line.label, line.variant, line.kind, float(size), n.mean, n.spread, off[size], False) for size, n in found]
+
+
+def sentences(board: Board) -> list[str]:
+    """Which variant is best on fewer latents, and whether training nested dictionaries beats cutting a plain one down."""
+    return [sentence for sentence in (fewer_latents(board), *map(lambda pair: against(board, *pair), nested_and_pruned(board))) if sentence]
+
+
+def fewer_latents(board: Board) -> str:
+    """Which variant is best on each number of latents below the whole, and what training at that size gives."""
+    parts, found = [], lines(board, EV, relative=False)
+    for size in sorted({size for sae in board.sub_dictionaries for size in sae.sizes()}):
+        numbers = [(line, n) for line in found if isinstance(n := line.numbers.get(size), Number) and n.how != "off"]
+        cut = max((pair for pair in numbers if pair[0].kind == "single"), key=lambda pair: pair[1].mean, default=None)
+        oracle = max((pair for pair in numbers if pair[0].kind == "oracle"), key=lambda pair: pair[1].mean, default=None)
+        if cut:
+            trained = f" (trained at that size: {oracle[0].variant}, {brief(oracle[1])})" if oracle else ""
+            parts.append(f"on {size:,} latents **{cut[0].variant}**, {brief(cut[1])}{trained}")
+    return f"**Fewer latents** at an L0 of {board.anchor}: best explained variance {'; '.join(parts)}." if parts else ""
+
+
+def nested_and_pruned(board: Board) -> list[tuple[Sae, Sae]]:
+    """Each SAE of nested dictionaries with the one of the nearest budget that cuts another's weights down, one trained at a k before all others."""
+    pruned = [sae for sae in compared(board) if sae.owner != sae.variant]
+    nested = [sae for sae in compared(board) if sae.owner == sae.variant and has_shells(sae.variant)]
+    return [(sae, min(pruned, key=lambda other: (other.measured, abs(math.log(other.budget / sae.budget))))) for sae in nested if pruned]
+
+
+def has_shells(variant: str) -> bool:
+    """Whether a variant's latents form nested dictionaries, as far as its file is here."""
+    return variant in plugins.names("variants") and plugins.variant(variant).shells is not Variant.shells
+
+
+def against(board: Board, nested: Sae, pruned: Sae) -> str:
+    """In words, by each compared column and at an equal share of active latents, on which sizes the one is better than the other."""
+    ks = {size: k for size, k in budgets(board, relative=True).items() if size in {*nested.sizes(), *pruned.sizes(), board.latents}}
+    parts = []
+    for column in measured(board):
+        gains = {size: gain for size, k in ks.items() if (gain := lead(nested, pruned, column, k, size)) is not None}
+        if fewer := {size: gain for size, gain in gains.items() if size < board.latents}:
+            whole = f" (with all latents {verdict([gains[board.latents]])})" if board.latents in gains else ""
+            parts.append(f"{SHOWN[column][0]} {on_sizes(fewer, len(ks) - 1)}{whole}")
+    shares = words(f"{k} of {size:,}" for size, k in ks.items() if size < board.latents)
+    return (
+        f"**Nested or cut down?** At equal share of active latents ({shares}) {board.label(nested)}, whose dictionaries are nested, "
+        f"against {board.label(pruned)}, which cuts {pruned.owner} down: {'; '.join(parts)}." if parts else ""
+    )  # fmt: skip
+
+
+def lead(one: Sae, other: Sae, column: str, k: int, size: int) -> float | None:
+    """By how much one SAE is better than another at an equal measured L0; None where they cannot be compared."""
+    a, b = (sae.at(column, k, latents=size) for sae in (one, other))
+    return (a.mean - b.mean) * (1 if SHOWN[column][1] == "higher" else -1) if isinstance(a, Number) and isinstance(b, Number) else None
+
+
+def on_sizes(gains: Mapping[int, float], asked: int) -> str:
+    """better on 512 and 1,024 by 0.012 to 0.031, worse on 128 by 0.002."""
+    sides = [{size: gain for size, gain in gains.items() if (gain > 0) == better} for better in (True, False)]
+    parts = [f"{verdict(list(side.values()), words(f'{size:,}' for size in side))}" for side in sides if side]
+    return ", ".join(parts) + (f", on {asked - len(gains)} not comparable" if len(gains) < asked else "")
+
+
+def verdict(gains: Sequence[float], sizes: str = "") -> str:
+    """better on some sizes by so much; all gains are on one side of 0."""
+    least, most = (rounded(size, digits=2) for size in (min(map(abs, gains)), max(map(abs, gains))))
+    amount = least if least == most else f"{least} to {most}"
+    return " ".join(part for part in ("better" if gains[0] > 0 else "worse" if gains[0] < 0 else "equal", sizes and f"on {sizes}", f"by {amount}") if part)
