@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import falloff, figures, plugins, records
+from sae_bench_htopk import curve, falloff, figures, plugins, records
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -40,7 +40,7 @@ BOLD = "Bold: the best of the column. ~ is interpolated between measured L0s. Co
 def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
     """The whole page of a suite, in Markdown."""
     said = page_of(board)
-    others = [show(board, picture) for name, picture in drawn.items() if name not in ("frontier", "loss", "dictionary", "falloff")]
+    others = [show(board, picture) for name, picture in drawn.items() if name not in ("frontier", "curve", "loss", "dictionary", "falloff")]
     size = [show(board, drawn.get("dictionary")), "At equal L0:", sizes(board, False), fold("At equal share of active latents", sizes(board, True))]
     size.append(fold("Latents kept in another order", orders(board)))
     sections = [
@@ -51,6 +51,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         "## In short",
         "\n".join(f"- {sentence}" for sentence in in_short(board)),
         show(board, drawn.get("frontier")),
+        curve.section(board, drawn.get("curve")),
         "## Explained variance at each sparsity",
         headline(board, EV),
         " ".join([BOLD, *same(board)]),

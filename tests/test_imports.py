@@ -13,7 +13,7 @@ ORDER = [
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "page", "leaderboard", "definitions", "alike"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "curve", "page", "leaderboard", "definitions", "alike"},
     {"plan", "seeds", "run"},
     {"__main__"},
 ]  # fmt: skip
