@@ -20,7 +20,7 @@ class ExplainedVariance(Metric):
         Column(
             "ev", "higher", "explained variance, massive rows left out",
             formula="1 - sum ||x - x_hat||^2 / sum ||x - mean x||^2 over all rows", source="Gao et al. 2024 (arXiv:2406.04093), as 1 - normalized MSE",
-            pitfall="SAELens up to 6.18, and SAEBench at 8042bb3, put E[x^2] where E[x] belongs (SAELens #659): another quantity",
+            pitfall="SAELens up to 6.18, and SAEBench at 8042bb3, put E[x^2] where E[x] belongs (SAELens #659): another quantity", paired=True,
         ),
         Column("fvu", "lower", "fraction of variance unexplained", formula="1 - ev", source="progressive coding (arXiv:2505.00190)"),
         Column(

@@ -47,7 +47,7 @@ class Interpretability(Metric):
     columns = (
         Column("auc_1", "higher", "how well a probe on one latent tells a label of Python's syntax; chance is 0.5",
                formula="area under the ROC curve, mean over labels", source="sparse probing: Gurnee et al. 2023 (arXiv:2305.01610); labels: ours",
-               pitfall="many labels are told by the token alone"),
+               pitfall="many labels are told by the token alone", paired=True),
         Column("auc_5", "higher", "the same with five latents", formula="as auc_1", source="as auc_1"),
         Column("balanced_1", "higher", "the probe's accuracy with both answers alike; chance is 0.5", formula="mean of both recalls, mean over labels",
                source="as auc_1"),

@@ -316,11 +316,12 @@ class Column(NamedTuple):
 
     name: str
     better: Literal["higher", "lower", "neither"]
-    meaning: str  # one line; this and the three below are words, which no key sees
+    meaning: str  # one line; this, formula, source and pitfall are words, which no key sees
     resampled: bool = True  # False: it has no interval, since it takes no weights or, as for the share of dead latents, they say nothing of its error
     formula: str = ""
     source: str = ""  # a paper or a library; "ours" where there is none
     pitfall: str = ""
+    paired: bool = False  # True: its value under every draw of documents is kept in the record, so that two SAEs are compared document by document
 
 
 class Setting(NamedTuple):

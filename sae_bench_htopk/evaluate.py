@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -11,15 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_bench_htopk import ops
-from sae_bench_htopk.contract import Batch, Codes, Column, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
+from sae_bench_htopk import ops, resampling
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Selector, Setting, Text, Variant
 from sae_bench_htopk.head import Clean
 from sae_bench_htopk.lm import Captured, SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.windows import Windows
-
-RESAMPLES = 100  # draws of documents behind each interval
 
 
 @dataclass
@@ -167,13 +165,28 @@ def prefixes(variant: Variant, reading: Reading, codes: Codes, x: Float[Tensor, 
     return Prefixes(enters, *prefix_errors(*codes, variant.W_dec, variant.b_dec, x))
 
 
-def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int, absent: str = "not asked for at this reading") -> dict[str, Any]:
-    """Values, reasons for missing ones (`absent` where there is no metric), intervals and details of one reading, as they stand in a record."""
+def pairable(reading: Reading, native: Selector) -> bool:
+    """Whether a row keeps its draws: SAEs are compared by their native selectors, on the whole dictionary."""
+    return reading == Reading(reading.k, select=native)
+
+
+def summary(
+    metrics: Mapping[str, Metric],
+    asked: Mapping[str, type[Metric]],
+    documents: int,
+    absent: str = "not asked for at this reading",
+    paired: bool = False,
+) -> dict[str, Any]:
+    """Values, reasons for missing ones (`absent` where there is no metric), intervals and details of one reading, as they stand in a record.
+
+    If it is to be `paired`, what paired columns came to under every draw of documents, and the fingerprint of the draws.
+    """
     row: dict[str, Any] = {"values": {}, "missing": {}, "intervals": {}, "details": {}}
+    row |= {"draws": {}, "drawn": resampling.fingerprint(documents)} if paired else {}
     for name, kind in asked.items():
         columns = [column.name for column in kind.columns]
         metric = metrics.get(name)
-        answers = metric.results(draws(documents)) if metric else [{column: Missing(absent) for column in columns}]
+        answers = metric.results(resampling.draws(documents)) if metric else [{column: Missing(absent) for column in columns}]
         result = answers[0]
         if set(result) != set(columns):
             raise ValueError(f"metric {name}: result has {', '.join(result)}, its columns are {', '.join(columns)}")
@@ -183,25 +196,10 @@ def summary(metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], do
             if bad:
                 row["missing"][f"{name}.{column}"] = bad
         if metric:
-            row["intervals"] |= {f"{name}.{column}": bounds for column, bounds in intervals(kind.columns, answers[1:]).items()}
+            drawn = resampling.resampled(kind.columns, answers[1:])
+            row["intervals"] |= {f"{name}.{column}": resampling.interval(values) for column, values in drawn.items()}
+            if paired:
+                row["draws"] |= {f"{name}.{column}": values for column, values in resampling.kept(kind.columns, drawn).items()}
             if details := metric.details():
                 row["details"][name] = dict(details)
     return row
-
-
-@lru_cache(maxsize=1)
-def draws(documents: int) -> Float[Tensor, "draws documents"]:
-    """Every document once, and then documents drawn with replacement; the same for every SAE, so that pairs compare."""
-    drawn = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
-    return torch.from_numpy(np.concatenate((np.ones((1, documents)), drawn)).astype(np.float32))
-
-
-def intervals(columns: Iterable[Column], results: Sequence[Mapping[str, float | Missing]]) -> dict[str, list[float]]:
-    """95% intervals of every column, over what draws of documents gave."""
-    found = {}
-    for column in (column for column in columns if column.resampled):
-        values = [value for result in results if not isinstance(value := result[column.name], Missing) and np.isfinite(value)]
-        if len(values) == len(results):
-            low, high = np.quantile(values, [0.025, 0.975])
-            found[column.name] = [float(low), float(high)]
-    return found

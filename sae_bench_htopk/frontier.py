@@ -81,6 +81,13 @@ def at_budget(l0: ArrayLike, value: ArrayLike, k: int | float) -> float | None:
     return None if np.isnan(found) else float(found)
 
 
+def shares(l0: ArrayLike, k: int | float) -> list[float] | None:
+    """What each reading counts for in the value at L0 = k, which is linear in the values; None outside the readings."""
+    found = [at_budget(l0, one, k) for one in np.eye(np.size(l0))]
+    known = [share for share in found if share is not None]
+    return known if known and len(known) == len(found) else None
+
+
 def grid(low: int | float, high: int | float) -> NDArray[np.float64]:
     """The L0s, even in their log, on which every area from low to high is taken. Raises ValueError unless 0 < low < high."""
     if not 0 < low < high:

@@ -19,7 +19,7 @@ from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_evaluate.py holds those that tell
 MEASURING = (  # modules of the core that measure
     "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability", "seeds", "head", "prefix_loss",
-    "calibrate", "evaluate",
+    "calibrate", "evaluate", "resampling",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, falloff, figures, plugins, records
+from sae_bench_htopk import curve, falloff, figures, pairs, plugins, records
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -56,8 +56,9 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         headline(board, EV),
         " ".join([BOLD, *same(board)]),
         fold("All measures of each variant's best SAE at each k, as read, with its measured L0", every_measure(board)),
+        pairs.section(board, EV),
         *(["## Dictionary size", *size] if "dictionary" in drawn else []),
-        *(["## Downstream loss", LOSS, show(board, drawn["loss"]), headline(board, DELTA)] if "loss" in drawn else []),
+        *(["## Downstream loss", LOSS, show(board, drawn["loss"]), headline(board, DELTA), pairs.section(board, DELTA)] if "loss" in drawn else []),
         *(["## Do latents follow a power law?", LAW, " ".join(falloff.sentences(board)), show(board, drawn["falloff"])] if "falloff" in drawn else []),
         fold("The fits", falloff.table(board)) if "falloff" in drawn else "",
         *(["## Do seeds find the same latents?", STABILITY, found] if (found := stability(board)) else []),
@@ -68,6 +69,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         "## More measures",
         *metric_tables(board),
         *details(board),
+        *pairs.further(board),
         fold("Figures of further measures", "\n\n".join(others)),
         fold("Controls", controls(board)),
         "## Training",

@@ -18,7 +18,7 @@ from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.evaluate import Job, empty, measure, summary
+from sae_bench_htopk.evaluate import Job, empty, measure, pairable, summary
 from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.markdown import words
@@ -273,7 +273,9 @@ def row_of(read: Read, reading: Reading, metrics: Mapping[str, Metric], asked: M
     row = {"variant": cell.variant, "config": asdict(cell.config), "native": reading.select == cell.native}
     row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
     row |= {"read_key": cell.keys[reading], "reading": asdict(reading)}
-    return row | (summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents))
+    return row | (
+        summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents, paired=pairable(reading, cell.native))
+    )
 
 
 def unusable(variant: Variant, story: Mapping[str, Any]) -> str:

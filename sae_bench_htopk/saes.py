@@ -76,11 +76,19 @@ class Sae:
         """The orders of latents, other than by importance, in which it was cut."""
         return sorted({r.rank for rows in self.rows.values() for r in rows if r.latents and r.rank != "importance"})
 
-    def curve(self, seed: int, column: str, **way: Any) -> tuple[list[float], list[float]]:
-        """(measured L0, number) of one seed's readings."""
-        wanted = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
-        pairs = [(l0, value) for row in wanted if (l0 := value_of(row, L0)) is not None and (value := value_of(row, column)) is not None]
-        return [l0 for l0, _ in pairs], [value for _, value in pairs]
+    def parts(self, seed: int, column: str, k: int, **way: Any) -> list[tuple[float, Row]] | None:
+        """The readings of one seed that give its number at a measured L0 of k, and what each counts for; None beyond the readings."""
+        own = self.rows[seed][self.reading(k, **way)]
+        if frontier.on_budget(value_of(own, L0) or 0.0, k):
+            return [(1.0, own)]
+        rows = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
+        pairs = [(l0, row) for row in rows if (l0 := value_of(row, L0)) is not None and value_of(row, column) is not None]
+        shares = frontier.shares([l0 for l0, _ in pairs], k)
+        return None if shares is None else [(share, row) for share, (_, row) in zip(shares, pairs, strict=True) if share]
+
+    def seeds_with(self, column: str, k: int, **way: Any) -> list[int]:
+        """The seeds whose reading at nominal k has the number."""
+        return [seed for seed, rows in self.rows.items() if value_of(rows.get(self.reading(k, **way)), column) is not None]
 
     def mean_curve(self, column: str) -> tuple[list[float], list[float]]:
         """(measured L0, number), means over seeds, of its native readings on the whole dictionary."""
@@ -110,14 +118,9 @@ class Sae:
             return read
         if read.l0 is None:
             return Missing("its L0 was not measured")
-        values = []
-        for seed, rows in self.rows.items():
-            row = rows.get(self.reading(k, **way))
-            if (value := value_of(row, column)) is not None:
-                exact = frontier.on_budget(value_of(row, L0) or 0.0, k)
-                values.append(value if exact else frontier.at_budget(*self.curve(seed, column, **way), k))
-        found = [value for value in values if value is not None]
-        if len(found) < len(values):
+        seeds = [self.parts(seed, column, k, **way) for seed in self.seeds_with(column, k, **way)]
+        found = [sum(share * (value_of(row, column) or 0.0) for share, row in parts) for parts in seeds if parts]
+        if len(found) < len(seeds):
             return Missing(f"no readings on both sides of a measured L0 of {k}")
         return Number(fmean(found), len(found), spread(found), read.half, *(("read", read.l0) if read.how == "read" else ("interpolated", float(k))))
 

@@ -4,6 +4,7 @@ from statistics import fmean, median
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import brief, rounded, words
+from sae_bench_htopk.pairs import sure
 from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number
 
 SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be called one for every budget
@@ -12,7 +13,7 @@ SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be c
 def in_short(board: Board) -> list[str]:
     """The questions of a reader who has a minute, answered from the numbers."""
     found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
-    return [sentence for sentence in [*found, fewer_latents(board), one_for_all(board), away(board), selector(board), certainty(board)] if sentence]
+    return [sentence for sentence in [*found, fewer_latents(board), one_for_all(board), away(board), selector(board), sure(board)] if sentence]
 
 
 def winners(board: Board, column: str) -> str:
@@ -98,10 +99,3 @@ def selector(board: Board) -> str:
     most, label, k, by_row, by_threshold = max(moved)
     values = f"row {rounded(by_row)}, threshold {rounded(by_threshold)}"
     return f"**The selector alone** moves explained variance by up to {rounded(most)} ({label} at k = {k}: {values})."
-
-
-def certainty(board: Board) -> str:
-    """What the numbers do not say."""
-    if board.seeds < 2:
-        return "**How sure:** one seed, so no difference on this page is known to be more than chance: nothing on it is significant."
-    return f"**How sure:** ± is the standard deviation over {board.seeds} seeds; no difference on this page has been tested for significance."

@@ -40,7 +40,8 @@ def test_rewording_a_column_moves_no_key_and_renaming_it_does(tmp_path: Path) ->
         "renamed": 'Column("fvu", "higher", "one", formula="a", source="b", pitfall="c")',
         "turned": 'Column("ev", "lower", "one", formula="a", source="b", pitfall="c")',
         "fixed": 'Column("ev", "higher", "one", resampled=False)',
+        "paired": 'Column("ev", "higher", "one", paired=True)',
     }.items():
         (tmp_path / f"{name}.py").write_text(f"columns = ({text},)\n", encoding="utf-8")
         made[name] = plugins.code_of(tmp_path / f"{name}.py")
-    assert made["first"] == made["reworded"] and len(set(made.values())) == 4
+    assert made["first"] == made["reworded"] and len(set(made.values())) == 5

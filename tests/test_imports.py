@@ -11,9 +11,9 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations",
+        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "curve", "page", "leaderboard", "definitions", "alike"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "curve", "page", "leaderboard", "definitions", "alike", "pairs"},
     {"plan", "seeds", "run"},
     {"__main__"},
 ]  # fmt: skip

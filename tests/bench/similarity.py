@@ -9,7 +9,7 @@ import torch
 
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Batch, Codes, Setting, Statistics, Text
-from sae_bench_htopk.evaluate import draws
+from sae_bench_htopk.resampling import draws
 from tests.test_metrics import Rest
 
 D, LATENTS, K, DOCUMENTS, BATCH, BATCHES = 192, 2048, 32, 105, 4096, 50
