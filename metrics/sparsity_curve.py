@@ -11,7 +11,8 @@ from torch import Tensor
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
 from sae_bench_htopk.variance import Spread, added, spread_after, total_of
 
-DRAWS = 100  # of documents, behind the band
+# of each document: the squared error of its plain rows without any code; what the codes that enter at each budget take away; their number
+Sums = tuple[Float[Tensor, " documents"], Float[Tensor, "documents k"], Float[Tensor, "documents k"]]
 
 
 class SparsityCurve(Metric):
@@ -26,57 +27,60 @@ class SparsityCurve(Metric):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.k = setting.k or 0
+        self.missing = None if self.k else Missing("the reading's k is not known")
         self.spread: Spread | None = None
-        self.reason = Missing("no held-out text") if self.k else Missing("the reading's k is not known")
-        self.start = torch.zeros(setting.documents, dtype=torch.float64)  # squared error of plain rows without any code
-        self.drops = torch.zeros(setting.documents, self.k + 1, 2, dtype=torch.float64)  # by the budget of entry: error taken away, codes
+        self.sums: Sums | None = None
+        self.band: dict[str, list[float]] = {}
 
     def update(self, batch: Batch) -> None:
         """Adds up, per document and budget of entry, what each code takes from its row's error; massive rows are left out."""
-        found = batch.prefixes() if self.k else self.reason
-        if isinstance(found, Missing):
-            self.reason = found
+        if self.missing is not None:
             return
-        text, documents, lengths, plain = batch.text, self.setting.documents, batch.codes.lengths(), ~batch.text.massive
+        if isinstance(found := batch.prefixes(), Missing):
+            self.missing = found
+            return
+        text, documents, lengths = batch.text, self.setting.documents, batch.codes.lengths()
+        plain, document = ~text.massive, text.document.long()
         self.spread = spread_after(self.spread, text.x, text.document, text.massive, documents)
-        self.start += added(found.before.double()[plain][:, None], text.document.long()[plain], documents)[:, 0].to(self.start)
+        start = added(found.before.double()[plain][:, None], document[plain], documents)[:, 0]
         before = found.after.roll(1)  # the error that each code finds
         before[batch.codes.offsets[:-1][lengths > 0]] = found.before[lengths > 0]
-        drops = torch.stack((before.double() - found.after.double(), torch.ones_like(before, dtype=torch.float64)), dim=1)
         own = plain.repeat_interleave(lengths)
-        cell = text.document.long().repeat_interleave(lengths) * (self.k + 1) + found.enters
-        self.drops += added(drops[own], cell[own], documents * (self.k + 1)).view_as(self.drops).to(self.drops)
+        cell = (document.repeat_interleave(lengths) * self.k + found.enters - 1)[own]
+        drops = start.new_zeros(documents * self.k).index_add_(0, cell, (before.double() - found.after.double())[own])
+        codes = cell.bincount(minlength=documents * self.k).double()
+        more = start, drops.view(documents, self.k), codes.view(documents, self.k)
+        self.sums = more if self.sums is None else (self.sums[0] + more[0], self.sums[1] + more[1], self.sums[2] + more[2])
 
-    def curves(self, weights: Float[Tensor, "draws documents"]) -> tuple[Float[Tensor, "draws k"], Float[Tensor, "draws k"]] | None:
-        """(L0, explained variance) at every budget, for documents counted so often; None if there is nothing to explain."""
-        assert self.spread is not None
-        error = (weights @ self.start)[:, None] - torch.einsum("wd,dk->wk", weights, self.drops[:, :, 0]).cumsum(1)[:, 1:]
-        codes = torch.einsum("wd,dk->wk", weights, self.drops[:, :, 1]).cumsum(1)[:, 1:]
-        spread: Spread = (self.spread[0].cpu(), self.spread[1].cpu(), self.spread[2].cpu())
-        totals = [total_of(spread, torch.cat((draw, torch.zeros_like(draw)))) for draw in weights]
-        if any(total is None for total in totals):
-            return None
-        rows, variance = (torch.tensor(part, dtype=torch.float64)[:, None] for part in zip(*totals, strict=True))
-        return codes / rows, 1 - error / variance
+    def curves(self, draws: Float[Tensor, "draws documents"]) -> tuple[Float[np.ndarray, "draws k"], Float[np.ndarray, "draws k"]]:
+        """(L0, explained variance) at every budget for each draw of documents; NaN where there is nothing to explain."""
+        assert self.spread is not None and self.sums is not None
+        start, drops, codes = self.sums
+        draws = draws.to(start)
+        totals = [total_of(self.spread, torch.cat((draw, torch.zeros_like(draw)))) or (np.nan, np.nan) for draw in draws]
+        rows, variance = np.array(totals).T[:, :, None]
+        error = (draws @ start)[:, None] - (draws @ drops).cumsum(1)
+        return (draws @ codes).cumsum(1).cpu().numpy() / rows, 1 - error.cpu().numpy() / variance
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """The mean height over the log of the budget."""
-        if self.spread is None:
-            return {"ev_mean": self.reason}
-        found = self.curves((torch.ones(self.setting.documents) if weights is None else weights).double().cpu()[None])
-        if found is None:
-            return {"ev_mean": Missing("no rows with any weight, or activations that do not vary")}
-        budgets = torch.arange(1, self.k + 1, dtype=torch.float64).log()
-        return {"ev_mean": float(torch.trapezoid(found[1][0], budgets) / budgets[-1] if self.k > 1 else found[1])}
+        return self.results((torch.ones(self.setting.documents) if weights is None else weights)[None])[0]
+
+    def results(self, draws: Float[Tensor, "draws documents"]) -> list[Mapping[str, float | Missing]]:
+        """All draws at once; those after the first, where there are any, make the band of `details`."""
+        if self.missing is not None or self.sums is None:
+            return [{"ev_mean": self.missing or Missing("no held-out text")} for _ in draws]
+        _, ev = self.curves(draws)
+        if len(draws) > 1 and np.isfinite(ev).all():
+            self.band = dict(zip(("low", "high"), np.quantile(ev[1:], [0.025, 0.975], axis=0).round(6).tolist(), strict=True))
+        log_k = np.log(np.arange(1, self.k + 1))
+        heights = np.trapezoid(ev, log_k) / log_k[-1] if self.k > 1 else ev[:, 0]
+        nothing = Missing("no rows with any weight, or activations that do not vary")
+        return [{"ev_mean": float(height) if np.isfinite(height) else nothing} for height in heights]
 
     def details(self) -> Mapping[str, Any]:
-        """The curve, with the band in which 95% of the draws of documents lie."""
-        if self.spread is None:
+        """The curve, with the band in which 95% of the draws of documents lie that `results` was last given."""
+        if self.missing is not None or self.sums is None:
             return {}
-        documents = self.setting.documents
-        draws = np.random.default_rng(0).multinomial(documents, np.full(documents, 1 / documents), size=DRAWS)
-        one, many = self.curves(torch.ones(1, documents, dtype=torch.float64)), self.curves(torch.from_numpy(draws).double())
-        if one is None:
-            return {}
-        band = {} if many is None else dict(zip(("low", "high"), np.quantile(many[1].numpy(), [0.025, 0.975], axis=0).round(6).tolist(), strict=True))
-        return {"k": list(range(1, self.k + 1)), "l0": one[0][0].numpy().round(4).tolist(), "ev": one[1][0].numpy().round(6).tolist(), **band}
+        (l0,), (ev,) = self.curves(torch.ones(1, self.setting.documents))
+        return {"k": list(range(1, self.k + 1)), "l0": l0.round(4).tolist(), "ev": ev.round(6).tolist(), **self.band} if np.isfinite(ev).all() else {}

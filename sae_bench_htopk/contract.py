@@ -359,9 +359,9 @@ class Metric(ABC):
         """Exactly the columns, with each document counted `weights` times (None: once)."""
 
     def results(self, draws: Float[Tensor, "draws documents"]) -> Sequence[Mapping[str, float | Missing]]:
-        """`result` of each row of weights; a metric that can share work between them defines it anew."""
+        """`result` of each row of weights, the first of which counts every document once; a metric that can share work defines it anew."""
         return [self.result(draw) for draw in draws]
 
     def details(self) -> Mapping[str, Any]:
-        """What a page may unfold, as JSON."""
+        """What a page may unfold, as JSON; called after `results`, so that its intervals can come from the same draws."""
         return {}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sae_bench_htopk import falloff, figures, records, sizes
+from sae_bench_htopk import curve, falloff, figures, records, sizes
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.page import GENERATED, page, page_of
@@ -15,7 +15,9 @@ def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.
     if not (found := records.read_all(root / suite)):
         raise records.RecordError(f"{root / suite}: holds no records, wanted at least one <train key>.json")
     board = assemble(found)
-    drawn = {picture.name: picture for picture in [*figures.pictures(board), sizes.picture(board), falloff.picture(board)] if picture.points}
+    drawn = {
+        picture.name: picture for picture in [*figures.pictures(board), sizes.picture(board), curve.picture(board), falloff.picture(board)] if picture.points
+    }
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
 

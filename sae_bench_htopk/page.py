@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import falloff, figures, pairs, plugins, records, sizes
+from sae_bench_htopk import curve, falloff, figures, pairs, plugins, records, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -38,7 +38,7 @@ BOLD = "Bold: the best of the column. ~ is interpolated between measured L0s. Co
 def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
     """The whole page of a suite, in Markdown."""
     said = page_of(board)
-    others = [show(board, picture) for name, picture in drawn.items() if name not in ("frontier", "loss", "dictionary", "falloff")]
+    others = [show(board, picture) for name, picture in drawn.items() if name not in ("frontier", "curve", "loss", "dictionary", "falloff")]
     sections = [
         GENERATED,
         f"# {said.get('title') or board.suite}",
@@ -47,6 +47,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         "## In short",
         "\n".join(f"- {sentence}" for sentence in in_short(board)),
         show(board, drawn.get("frontier")),
+        curve.section(board, drawn.get("curve")),
         "## Explained variance at each sparsity",
         headline(board, EV),
         " ".join([BOLD, *same(board)]),

@@ -169,13 +169,15 @@ def prefix_errors(
     x: Float[Tensor, "batch d"],
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " nnz"]]:
     """(||r_0||^2 of each row, ||r_j||^2 after each code), without gradients: what a row's error is at every k, in one sweep."""
-    residual, after = x - b_dec, torch.empty_like(values)
+    residual, after, lengths = x - b_dec, torch.empty_like(values), offsets.diff()
     before = torch.linalg.vecdot(residual, residual)
-    for part in parts_of(latents, offsets, torch.ones_like(values), x.shape[1]):
-        left = residual[part.rows]
-        for level in part.levels:
-            add_codes(left, values[part.codes][level.place], level, W_dec, -1, W_dec.index_select(0, level.latents) if level.single else None)
-            after[part.codes][level.place] = torch.linalg.vecdot(left, left)[level.rows]
+    size = max(CACHED // x.shape[1], 1) if x.device.type == "cpu" else max(len(x), 1)
+    for rows in lengths.argsort(descending=True, stable=True).split(size):  # longest first: those that have a j-th code are always the first few
+        left, start = residual[rows], offsets[rows]
+        for code, longer in enumerate(lengths[rows].bincount().flip(0).cumsum(0).flip(0)[1:].tolist()):
+            place, here = start[:longer] + code, left[:longer]
+            here.addcmul_(W_dec.index_select(0, latents[place]), values[place, None], value=-1)
+            after[place] = torch.linalg.vector_norm(here, dim=1).square()
     return before, after
 
 

@@ -89,10 +89,16 @@ def metric_tables(board: Board) -> list[str]:
         columns = [column for column in order_of(metric) if column in known] or [column for column in known if column.startswith(f"{metric}.")]
         table = Table("SAE", "read at k", "measured L0", *(column.partition(".")[2] for column in columns))
         for sae in [*board.saes, *board.controls]:
-            if k := board.own_k(sae):
+            if k := measured_k(sae, columns):
                 table.add(board.label(sae), str(k), *(unmarked(sae.read(column, k)) for column in (L0, *columns)))
-        folds.append(fold(f"{metric}: every column, each SAE read at the k nearest to its own", table.markdown()))
+        folds.append(fold(f"{metric}: every column, each SAE read at the k nearest to its own that has numbers", table.markdown()))
     return folds
+
+
+def measured_k(sae: Sae, columns: Sequence[str]) -> int | None:
+    """The budget nearest to its own at which one of the columns has a number, or the nearest of all if none has one anywhere."""
+    having = [k for k in sae.ks() if any(isinstance(sae.read(column, k), Number) for column in columns)]
+    return min(having or sae.ks(), key=lambda k: abs(math.log(k / sae.budget)), default=None)
 
 
 def order_of(metric: str) -> list[str]:

@@ -14,14 +14,15 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc
 from torch import Tensor
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Setting, Statistics, Text
+from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Setting, Statistics, Text
 from sae_bench_htopk.labels import LABELS, token_labels
 from sae_bench_htopk.probing import SCORE, RankedScores, Sample, Tally, grow, parts
 from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
 D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
-NAMES = ["explained_variance", "sparsity", "downstream_loss", "representational_similarity", "interpretability"]
+NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "interpretability"]
+ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
 )
@@ -55,7 +56,23 @@ def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[
     predicts = position % 7 != 6
     rest = Rest(x, predicts, torch.linspace(1, 2, len(x)) * predicts)
     span = torch.stack((3 * position, 3 * position + 3), dim=1)
-    return Batch(Text(x, document, position, position % 50, span, massive, texts, rest), x_hat, ragged(codes))
+    return whole(Text(x, document, position, position % 50, span, massive, texts, rest), x_hat, ragged(codes))
+
+
+def whole(text: Text, x_hat: Tensor, codes: Codes) -> Batch:
+    """A batch whose prefixes are those of codes on `ROWS`, one row and one code at a time; from the budget RANK on all enter together."""
+
+    def prefixes() -> Prefixes:
+        if text.x.shape[1] != D:  # cases by hand in fewer dimensions, of other metrics
+            raise AssertionError("ROWS do not fit these rows")
+        after, ends = [], codes.offsets.tolist()
+        for row, (start, end) in enumerate(itertools.pairwise(ends)):
+            sums = (codes.values[start:end, None].double() * ROWS[codes.latents[start:end]]).cumsum(0)
+            after.append((text.x[row].double() - sums).square().sum(1))
+        enters = torch.cat([torch.arange(1, length + 1).clamp_max(RANK) for length in codes.lengths().tolist()])
+        return Prefixes(enters, text.x.double().square().sum(1), torch.cat(after))
+
+    return Batch(text, x_hat, codes, prefixes)
 
 
 def ragged(dense: Tensor) -> Codes:
@@ -93,7 +110,7 @@ def part(batch: Batch, rows: Tensor) -> Batch:
     dense[owners, batch.codes.latents] = batch.codes.values
     rest = Rest(text.x[rows], text.model.predicts[rows], text.model.clean[rows])
     fields = (text.x, text.document, text.position, text.token, text.span, text.massive)
-    return Batch(Text(*(field[rows] for field in fields), text.texts, rest), batch.x_hat[rows], ragged(dense[rows]))
+    return whole(Text(*(field[rows] for field in fields), text.texts, rest), batch.x_hat[rows], ragged(dense[rows]))
 
 
 def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms: Tensor | None = None) -> Metric:
@@ -136,7 +153,7 @@ def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.Mon
         assert many.details() == one.details()
 
 
-@pytest.mark.parametrize("name", ["explained_variance", "sparsity", "downstream_loss"])
+@pytest.mark.parametrize("name", ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss"])
 def test_a_weight_is_a_number_of_copies_of_the_document(name: str) -> None:
     whole, counts = made_up(), [2, 0, 1, 3, 1, 1, 0, 1, 2]
     copies = [(document, copy) for document, count in enumerate(counts) for copy in range(count)]
@@ -342,13 +359,15 @@ def test_similarity_is_that_of_all_plain_rows_if_the_sample_holds_them() -> None
     )
 
 
-def test_draws_together_are_draws_one_by_one() -> None:
-    metric = measured("representational_similarity", [made_up()])
+@pytest.mark.parametrize("name", ["representational_similarity", "sparsity_curve"])
+def test_draws_together_are_draws_one_by_one(name: str) -> None:
+    metric = measured(name, [made_up()])
     draws = torch.tensor([[1.0] * 9, [2, 0, 1, 3, 1, 1, 0, 1, 2], [0] * 9, [0, 0, 0, 5, 0, 0, 0, 0, 1]])
     for draw, found in zip(draws, metric.results(draws), strict=True):
         alone = metric.result(draw)
-        assert all(found[name] == (value if isinstance(value, Missing) else pytest.approx(value, abs=1e-6)) for name, value in alone.items())
-    assert [isinstance(found["rsa"], Missing) for found in metric.results(draws)] == [False, False, True, False]
+        assert all(found[column] == (value if isinstance(value, Missing) else pytest.approx(value, abs=1e-6)) for column, value in alone.items())
+    first = metric.columns[0].name
+    assert [isinstance(found[first], Missing) for found in metric.results(draws)] == [False, False, True, False]
 
 
 def test_a_sample_takes_of_each_document_its_share_and_leaves_massive_rows_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def suite(material: Path, folder: Path, **changes: object) -> Path:
         ],
         "read": {"k": [4, 8], "latents": ["all", 32]},
         "metrics": [
-            "explained_variance", "sparsity",
+            "explained_variance", "sparsity", {"metric": "sparsity_curve", "only": {"k": [8], "select": ["native"], "latents": ["all"]}},
             *({"metric": name, "only": {"k": [8], "select": ["native"], "latents": ["all"]}} for name in COSTLY),
         ],
         "controls": ["pca", "untrained", "random_decoder"],
@@ -136,6 +136,21 @@ def test_a_run_measures_every_variant_and_control_at_every_reading(finished: Pat
     at_8 = {row["variant"]: row["values"]["explained_variance.ev"] for row in rows if row["reading"]["k"] == 8 and row["reading"]["latents"] is None}
     assert at_8["topk"] > at_8["random_decoder"] > at_8["untrained"]
     assert (finished / "leaderboard" / "small.md").is_file()
+
+
+def test_one_encoding_gives_every_budget_and_the_page_draws_it(finished: Path) -> None:
+    """The curve from the reading at 8 is, at 4, what the reading at 4 measured on its own, by each variant's selector."""
+    rows = [row for record in records.read_all(finished / "leaderboard" / "small") for row in record["rows"] if row["native"] and not row["reading"]["latents"]]
+    at = {(row["variant"], json.dumps(row["config"]), row["reading"]["k"]): row for row in rows}
+    for variant, config, k in [key for key in at if key[2] == 8 and key[0] != "random_decoder"]:  # that one is read at 8 alone
+        curve = at[variant, config, k]["details"]["sparsity_curve"]
+        assert curve["k"] == list(range(1, 9)) and len(curve["low"]) == 8
+        for other in (4, 8):
+            alone = at[variant, config, other]["values"]
+            assert curve["ev"][other - 1] == pytest.approx(alone["explained_variance.ev"], abs=2e-5), variant
+            assert curve["l0"][other - 1] == pytest.approx(alone["sparsity.l0"], abs=1e-3), variant
+    assert "](small/curve.svg)" in (finished / "leaderboard" / "small.md").read_text(encoding="utf-8")
+    assert (finished / "leaderboard" / "small" / "curve.svg").is_file()
 
 
 def test_a_running_threshold_is_a_row_and_one_that_was_never_kept_an_empty_one() -> None:

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.contract import Missing, Reading
-from sae_bench_htopk.evaluate import Job, empty, measure, prefixes, text_batch
+from sae_bench_htopk.contract import Batch, Codes, Prefixes, Reading, Setting
+from sae_bench_htopk.evaluate import Job, empty, measure, summary
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.windows import collate
 from tests.synthetic import SHAPES, ragged
 from tests.test_evaluate import BOS, CONTEXT, READINGS, TEXTS, K, model, sae, units, windows
+from tests.test_metrics import read
 
 __all__ = ["model"]  # the fixture
 
@@ -32,28 +33,52 @@ def test_prefix_errors_one_code_at_a_time(shape: tuple[int, ...]) -> None:
             assert float(after[code]) == pytest.approx(float(left @ left), rel=1e-10, abs=1e-12)
 
 
-@pytest.mark.parametrize("select", ["row", "threshold"])
-@pytest.mark.parametrize("latents", [None, 32])
+@pytest.mark.parametrize(
+    ("select", "latents", "cut"),
+    [("row", None, "before"), ("row", 32, "before"), ("threshold", None, "before"), ("threshold", 32, "before"), ("threshold", 32, "after")],
+)
 @pytest.mark.parametrize("name", ["topk", "batchtopk", "hierarchical_topk", "matryoshka"])
-def test_every_budget_is_as_if_read_alone(name: str, latents: int | None, select: str, model: SubjectModel) -> None:
-    """Explained variance and L0 at k = 2, 3 and 5, with massive rows out, and however text is cut into batches."""
-    variant = sae(name, model)
-    mine = [reading for reading in READINGS if (reading.select, reading.latents, reading.cut) == (select, latents, "before")]
-    kinds = {one: plugins.metric(one) for one in ("explained_variance", "sparsity")}
-    jobs = [Job(variant, {reading: kinds | ({"sparsity_curve": plugins.metric("sparsity_curve")} if reading.k == K else {}) for reading in mine})]
+def test_every_budget_is_as_if_read_alone(name: str, select: str, latents: int | None, cut: str, model: SubjectModel) -> None:
+    """Explained variance and L0 at k = 2, 3 and 5, each reading encoded on its own, with massive rows out, and however text is cut into batches."""
+    variant, kinds = sae(name, model), {one: plugins.metric(one) for one in ("explained_variance", "sparsity", "sparsity_curve")}
+    mine = [reading for reading in READINGS if (reading.select, reading.latents, reading.cut) == (select, latents, cut)]
+    jobs = [Job(variant, {reading: kinds}) for reading in mine]
     held = empty(model, jobs, len(TEXTS))
     everything = windows()
     for start in range(0, len(everything), 20):
         measure(model, collate(everything[start : start + 20], CONTEXT, BOS), units(model), TEXTS, jobs, held)
-    curve = held[0, mine[-1]]["sparsity_curve"]
-    found = curve.details()
-    assert found["k"] == [1, 2, 3, 4, 5] and all(low <= value <= high for low, value, high in zip(found["low"], found["ev"], found["high"], strict=True))
-    for reading in mine:
-        alone = held[0, reading]
-        assert found["ev"][reading.k - 1] == pytest.approx(alone["explained_variance"].result(None)["ev"], abs=2e-6)
-        assert found["l0"][reading.k - 1] == pytest.approx(alone["sparsity"].result(None)["l0"], abs=1e-4)
+    rows = {reading.k: summary(held[index, reading], kinds, len(TEXTS)) for index, reading in enumerate(mine)}
+    found, (low, high) = rows[K]["details"]["sparsity_curve"], rows[K]["intervals"]["explained_variance.ev"]
+    assert found["k"] == [1, 2, 3, 4, 5] and (found["low"][-1], found["high"][-1]) == (pytest.approx(low, abs=2e-6), pytest.approx(high, abs=2e-6))
+    for k, row in rows.items():
+        assert found["ev"][k - 1] == pytest.approx(row["values"]["explained_variance.ev"], abs=2e-6)
+        assert found["l0"][k - 1] == pytest.approx(row["values"]["sparsity.l0"], abs=1e-4)
     heights = np.interp(np.linspace(0, np.log(5), 10_001), np.log(found["k"]), found["ev"])
-    assert curve.result(None)["ev_mean"] == pytest.approx(heights.mean(), abs=1e-4)
+    assert rows[K]["values"]["sparsity_curve.ev_mean"] == pytest.approx(heights.mean(), abs=1e-4)
+    low, high = rows[K]["intervals"]["sparsity_curve.ev_mean"]
+    assert low <= rows[K]["values"]["sparsity_curve.ev_mean"] <= high
+
+
+def test_a_curve_by_hand() -> None:
+    """Two rows of two codes and of one about a mean of 0, and a massive row that must not matter; no draws, no band."""
+    x = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 90.0]])
+    text = read(x, x, torch.tensor([0, 1, 1]), torch.zeros(3, 4), ["a", "b"], torch.tensor([False, False, True])).text
+    codes = Codes(torch.ones(4), torch.arange(4), torch.tensor([0, 2, 3, 4]))
+    known = Prefixes(torch.tensor([1, 2, 1, 1]), torch.tensor([4.0, 4.0, 8100.0]), torch.tensor([1.0, 0.0, 3.0, 7.0]))
+    metric = plugins.metric("sparsity_curve")(Setting(2, 4, 4, 2, 2))
+    metric.update(Batch(text, x, codes, lambda: known))
+    assert metric.result(None) == {"ev_mean": pytest.approx((0.5 + 0.625) / 2)}
+    assert metric.details() == {"k": [1, 2], "l0": [1.0, 1.5], "ev": [0.5, 0.625]}
+
+
+def test_one_budget_is_a_curve_of_one_point(model: SubjectModel) -> None:
+    """Its mean is its only height."""
+    variant, kinds = sae("topk", model), {one: plugins.metric(one) for one in ("explained_variance", "sparsity_curve")}
+    jobs = [Job(variant, {Reading(1): kinds})]
+    held = empty(model, jobs, len(TEXTS))
+    measure(model, collate(windows(), CONTEXT, BOS), units(model), TEXTS, jobs, held)
+    row = summary(held[0, Reading(1)], kinds, len(TEXTS))
+    assert row["values"]["sparsity_curve.ev_mean"] == pytest.approx(row["values"]["explained_variance.ev"], abs=1e-6)
 
 
 def test_weights_count_documents(model: SubjectModel) -> None:
@@ -65,14 +90,15 @@ def test_weights_count_documents(model: SubjectModel) -> None:
     measure(model, collate(windows(), CONTEXT, BOS), units(model), TEXTS, jobs, held)
     weights = torch.tensor([2.0, 0, 1, 1, 3, 0, 1, 1, 1])
     ev = held[0, reading]["explained_variance"].result(weights)["ev"]
-    l0, curve = held[0, reading]["sparsity_curve"].curves(weights.double()[None])  # type: ignore[attr-defined]
+    l0, curve = held[0, reading]["sparsity_curve"].curves(weights[None])  # type: ignore[attr-defined]
     assert float(curve[0, -1]) == pytest.approx(ev, abs=1e-6) and l0.shape == (1, K)
 
 
 def test_readings_that_hold_no_smaller_ones_say_so(model: SubjectModel) -> None:
-    """Chosen among all latents and then dropped, codes at k are no prefix of those at more."""
-    variant = sae("topk", model)
-    text = text_batch(model, collate(windows(), CONTEXT, BOS), units(model), TEXTS)
-    reading = Reading(K, 32, cut="after")
-    codes = variant.encode(text.x, reading)
-    assert isinstance(prefixes(variant, reading, codes, text.x), Missing)
+    """Chosen among all latents and then dropped, codes at k are no prefix of those at more: no number, no curve, the reason."""
+    reading, kinds = Reading(K, 32, cut="after"), {"sparsity_curve": plugins.metric("sparsity_curve")}
+    jobs = [Job(sae("topk", model), {reading: kinds})]
+    held = empty(model, jobs, len(TEXTS))
+    measure(model, collate(windows(), CONTEXT, BOS), units(model), TEXTS, jobs, held)
+    row = summary(held[0, reading], kinds, len(TEXTS))
+    assert "has no smaller budgets inside" in row["missing"]["sparsity_curve.ev_mean"] and row["details"] == {}

@@ -1,68 +1,98 @@
-"""What the whole curve of explained variance against L0 costs, beside its last point alone and beside one decode per budget. Run by hand:
+"""What the whole curve of explained variance against L0 costs, beside its last point alone and beside every budget read for itself. Run by hand:
 
 python -m tests.bench.curve
 
-Ours encodes once at K, decodes once, and sweeps the prefixes; the others encode at K and decode at K alone, or at every k from 1 to K.
-Prints a Markdown table of medians over rounds in turn, with the most that the three errors at K differ by.
+Each way is what `evaluate.measure` does of one SAE on one batch whose activations are there: it encodes, decodes and updates its metrics. The
+last point is explained variance at K; the curve is that and `sparsity_curve`; the third way decodes and measures every prefix. The variance
+of x, which all SAEs share, is computed once. Prints a Markdown table of medians over rounds in turn, processor time on one thread, which other
+work on the machine moves least; the curve must end at the last point.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from tabulate import tabulate
-from torch import Tensor
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.contract import Reading, Variant
-from sae_bench_htopk.prefix_loss import prefix_errors
+from sae_bench_htopk.calibrate import calibrate
+from sae_bench_htopk.contract import Batch, Codes, Continuation, Metric, Reading, Selector, Setting, Text, Variant
+from sae_bench_htopk.evaluate import prefixes
 from tests.bench.machine import machine
 
 SHAPES = [(192, 2048, 128), (768, 16384, 128)]  # d, latents, K
-BATCH, ROUNDS = 4096, 5
+ROWS, DOCUMENTS, ROUNDS = 4096, 100, 5
+
+
+class Nothing(Continuation):
+    """Neither metric asks for the language model."""
+
+
+def batch_of(variant: Variant, text: Text, reading: Reading, codes: Codes) -> Batch:
+    """As `evaluate.measure` makes it."""
+    return Batch(text, variant.decode(codes), codes, partial(prefixes, variant, reading, codes, text.x))
 
 
 @torch.no_grad()
-def last(variant: Variant, x: Tensor, K: int) -> Tensor:
-    """The error of each row at K alone."""
-    return (x - variant.decode(variant.encode(x, Reading(K)))).square().sum(1)
+def measured(names: list[str], variant: Variant, text: Text, reading: Reading) -> list[Metric]:
+    """The metrics of one reading, after one batch."""
+    batch = batch_of(variant, text, reading, variant.encode(text.x, reading))
+    return [fed(name, variant, batch, reading) for name in names]
 
 
 @torch.no_grad()
-def one_by_one(variant: Variant, x: Tensor, K: int) -> Tensor:
-    """The same after decoding every prefix of the codes at K."""
-    codes = variant.encode(x, Reading(K))
-    return [(x - variant.decode(codes.prefix(k))).square().sum(1) for k in range(1, K + 1)][-1]
+def one_by_one(variant: Variant, text: Text, reading: Reading) -> list[Metric]:
+    """Explained variance of every prefix of the codes at K, decoded for itself; the last is K's."""
+    codes = variant.encode(text.x, reading)
+    return [fed("explained_variance", variant, batch_of(variant, text, reading, codes.prefix(k)), reading) for k in range(1, reading.k + 1)][-1:]
 
 
-@torch.no_grad()
-def ours(variant: Variant, x: Tensor, K: int) -> Tensor:
-    """The same after one sweep, which has the errors of all prefixes on its way."""
-    codes = variant.encode(x, Reading(K))
-    error = (x - variant.decode(codes)).square().sum(1)
-    _, after = prefix_errors(*codes, variant.W_dec, variant.b_dec, x)
-    ends = after[codes.offsets[1:] - 1]
-    assert torch.allclose(error, ends, rtol=1e-3, atol=1e-5)
-    return ends
+def fed(name: str, variant: Variant, batch: Batch, reading: Reading) -> Metric:
+    """A new metric that has seen one batch."""
+    latents, d = variant.W_dec.shape
+    metric = plugins.metric(name)(Setting(d, latents, latents, DOCUMENTS, reading.k))
+    metric.update(batch)
+    return metric
 
 
-def compare(d: int, latents: int, K: int) -> list[tuple[object, ...]]:
+def compare(d: int, latents: int, K: int, select: Selector) -> list[tuple[object, ...]]:
     """A row for each way at one shape."""
     kind, random = plugins.variant("topk"), torch.Generator().manual_seed(0)
-    variant, x = kind(kind.Config(k=K), d, latents, 0), torch.nn.functional.normalize(torch.randn(BATCH, d, generator=random), dim=1)
-    ways: dict[str, Callable[[Variant, Tensor, int], Tensor]] = {"k = K alone": last, "every k, one sweep": ours, "every k, one decode each": one_by_one}
+    variant, x = kind(kind.Config(k=K), d, latents, 0), torch.nn.functional.normalize(torch.randn(ROWS, d, generator=random), dim=1)
+    reading = Reading(K, select=select)
+    calibrate(variant, [reading], x, "row", K)
+    place = torch.arange(ROWS)
+    text = Text(x, place % DOCUMENTS, place, place, torch.zeros(ROWS, 2, dtype=torch.long), place < 0, [""] * DOCUMENTS, Nothing())
+    ways: dict[str, Callable[[], list[Metric]]] = {
+        "k = K alone": lambda: measured(["explained_variance"], variant, text, reading),
+        "the curve, too": lambda: measured(["explained_variance", "sparsity_curve"], variant, text, reading),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS + 1):
         for name, way in ways.items():
-            clock = time.perf_counter()
-            way(variant, x, K)
-            seconds[name].append(time.perf_counter() - clock)
+            clock = time.process_time()
+            metrics = way()
+            seconds[name].append(time.process_time() - clock)
+            check(metrics)
     median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    return [(d, latents, K, name, 1000 * value, value / median["k = K alone"]) for name, value in median.items()]
+    if select == "row":
+        clock = time.process_time()
+        one_by_one(variant, text, reading)
+        median["every k, one decode each (one round)"] = time.process_time() - clock
+    return [(d, latents, K, select, name, 1000 * value, value / median["k = K alone"]) for name, value in median.items()]
+
+
+def check(metrics: list[Metric]) -> None:
+    """The curve ends where explained variance says. Raises ValueError if not."""
+    ev = metrics[0].result(None)["ev"]
+    if len(metrics) > 1 and abs(metrics[1].details()["ev"][-1] - ev) > 1e-5:
+        raise ValueError(f"the curve ends at {metrics[1].details()['ev'][-1]}, explained variance is {ev}")
 
 
 if __name__ == "__main__":
-    print(f"{machine()}\n\n{BATCH} rows, {ROUNDS} rounds\n")
-    rows = [row for shape in SHAPES for row in compare(*shape)]
-    print(tabulate(rows, ["d", "latents", "K", "what", "median ms", "x"], "github", floatfmt=("", "", "", "", ".0f", ".2f")))
+    torch.set_num_threads(1)
+    print(f"{machine()}\n\n{ROWS} rows, {ROUNDS} rounds\n")
+    rows = [row for shape in SHAPES for select in ("row", "threshold") for row in compare(*shape, select)]  # type: ignore[arg-type]
+    print(tabulate(rows, ["d", "latents", "K", "read by", "what", "median ms", "x"], "github", floatfmt=("", "", "", "", "", ".0f", ".2f")))
