@@ -6,9 +6,10 @@ import torch
 
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Batch, Codes, Prefixes, Reading, Setting
-from sae_bench_htopk.evaluate import Job, empty, measure, summary
+from sae_bench_htopk.evaluate import Job, empty, measure
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
+from sae_bench_htopk.rows import summary
 from sae_bench_htopk.windows import collate
 from tests.synthetic import SHAPES, ragged
 from tests.test_evaluate import BOS, CONTEXT, READINGS, TEXTS, K, model, sae, units, windows
