@@ -26,7 +26,7 @@ class DownstreamLoss(Metric):
         Column("mean_ablated", "neither", "cross-entropy with the stream's mean activation in its place, in nats per token", formula="as clean", source="ours"),
         Column("kl", "lower", "how far the prediction moved, whether or not it cost anything, in nats per token",
                formula="mean of sum_v p_clean(v) (log p_clean(v) - log p_spliced(v))", source="SAEBench (arXiv:2503.09532)",
-               pitfall="the direction matters: KL(spliced || clean) is another number"),
+               pitfall="the direction matters: KL(spliced || clean) is another number", paired=True),
         Column("kl_score_mean", "higher", "share of the divergence under mean ablation that is recovered", formula="1 - kl / kl_mean", source="ours"),
         Column("kl_zero", "neither", "divergence under zero ablation, in nats per token", formula="as kl", source="SAEBench (arXiv:2503.09532)"),
         Column("kl_mean", "neither", "divergence under mean ablation, in nats per token", formula="as kl", source="ours"),

@@ -70,7 +70,7 @@ class RepresentationalSimilarity(Metric):
                formula="||x^T x_hat||_F^2 / (||x^T x||_F ||x_hat^T x_hat||_F), columns centred", source="Kornblith et al. 2019 (arXiv:1905.00414)",
                pitfall="the more dimensions for each row, the nearer to 1 even for independent data"),
         Column("cka_sample", "higher", "cka on the rows that rsa is measured on: an interval over all rows would need their moments by document",
-               formula="as cka", source="as cka"),
+               formula="as cka", source="as cka", paired=True),
         Column("rsa_null", "neither", "rsa where each x meets the x_hat of another row: what no relation at all comes to", False,
                formula="rsa, x_hat of rows half the sample away", source="ours"),
         Column("cka_null", "neither", "cka_sample where each x meets the x_hat of another row", False, formula="as rsa_null", source="ours"),

@@ -14,7 +14,7 @@ from sae_bench_htopk import frontier
 from sae_bench_htopk.contract import Missing, Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record
-from sae_bench_htopk.saes import EV, SHOWN, Number, Row, Sae
+from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
 
 
 class Best(NamedTuple):
@@ -108,7 +108,7 @@ class Board:
 
     def best(self, column: str, k: int, among: Iterable[Sae] | None = None) -> Best | None:
         """The best at L0 = k, by the native selector of each; the first by label if they are equal. None if none reaches k."""
-        sign = 1.0 if SHOWN[column][1] == "higher" else -1.0
+        sign = 1.0 if COMPARED[column][1] == "higher" else -1.0
         numbers = [(sae, sae.at(column, k)) for sae in sorted(self.saes if among is None else among, key=self.label)]
         ranked = sorted(((sae, number) for sae, number in numbers if isinstance(number, Number)), key=lambda pair: -sign * pair[1].mean)
         if not ranked:

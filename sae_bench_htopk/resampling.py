@@ -13,6 +13,7 @@ from torch import Tensor
 from sae_bench_htopk.contract import Column, Missing
 
 RESAMPLES = 100  # draws of documents behind each interval
+FEWEST = 20  # documents: draws from fewer than this say too little of other text
 DIGITS = 3  # what is kept of a draw below the leading digit of the draws' range: two SAEs often differ by far less than each of them varies
 
 

@@ -15,12 +15,18 @@ from sae_bench_htopk.records import Record
 
 Row: TypeAlias = Mapping[str, Any]
 EV, L0, DELTA = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta"
+CKA_SAMPLE = "representational_similarity.cka_sample"
 SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside each other wherever variants are compared
     EV: ("EV", "higher"),
     DELTA: ("ΔCE", "lower"),
     "representational_similarity.rsa": ("RSA", "higher"),
     "representational_similarity.cka": ("CKA", "higher"),
     "interpretability.auc_1": ("probing AUC", "higher"),
+}
+COMPARED: Mapping[str, tuple[str, Better]] = {  # all of which the best SAE may be asked for; leads are tested in those that keep their draws
+    **SHOWN,
+    CKA_SAMPLE: ("CKA on the rows of RSA", "higher"),
+    "downstream_loss.kl": ("KL", "lower"),
 }
 
 
@@ -82,15 +88,22 @@ class Sae:
         """The orders of latents, other than by importance, in which it was cut."""
         return sorted({r.rank for rows in self.rows.values() for r in rows if r.latents and r.rank != "importance"})
 
-    def parts(self, seed: int, column: str, k: int, **way: Any) -> list[tuple[float, Row]] | None:
-        """The readings of one seed that give its number at a measured L0 of k, and what each counts for; None beyond the readings."""
+    def parts(self, seed: int, column: str, k: int, exact: bool = False, **way: Any) -> list[tuple[float, Row]] | None:
+        """The readings of one seed that give its number at a measured L0 of k, and what each counts for; None beyond the readings.
+
+        If `exact`, a reading near k stands as it is only where no others lie on both sides of k.
+        """
         own = self.rows[seed][self.reading(k, **way)]
-        if frontier.on_budget(value_of(own, L0) or 0.0, k):
+        l0 = value_of(own, L0) or 0.0
+        near = frontier.on_budget(l0, k)
+        if l0 == k or (near and not exact):
             return [(1.0, own)]
         rows = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
-        pairs = [(l0, row) for row in rows if (l0 := value_of(row, L0)) is not None and value_of(row, column) is not None]
-        shares = frontier.shares([l0 for l0, _ in pairs], k)
-        return None if shares is None else [(share, row) for share, (_, row) in zip(shares, pairs, strict=True) if share]
+        pairs = [(at, row) for row in rows if (at := value_of(row, L0)) is not None and value_of(row, column) is not None]
+        shares = frontier.shares([at for at, _ in pairs], k)
+        if shares is None:
+            return [(1.0, own)] if near else None
+        return [(share, row) for share, (_, row) in zip(shares, pairs, strict=True) if share]
 
     def seeds_with(self, column: str, k: int, **way: Any) -> list[int]:
         """The seeds whose reading at nominal k has the number."""

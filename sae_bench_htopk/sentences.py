@@ -3,7 +3,7 @@
 from statistics import fmean, median
 
 from sae_bench_htopk import sizes
-from sae_bench_htopk.board import Board
+from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
 from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number
@@ -18,20 +18,22 @@ def in_short(board: Board) -> list[str]:
 
 
 def winners(board: Board, column: str) -> str:
-    """Which variant is best at each budget, budgets of one winner together."""
+    """Which variant is best at each budget and by how much, budgets of one winner together."""
     bests = {k: best for k in board.ks if (best := board.best(column, k))}
     parts = []
     for variant in dict.fromkeys(best.sae.variant for best in bests.values()):
         won = {k: best for k, best in bests.items() if best.sae.variant == variant}
-        values = words(brief(best.number) for best in won.values())
-        leads = [rounded(abs(best.number.mean - best.next[1].mean), digits=2) for best in won.values() if best.next]
-        ahead = f"; ahead of the next variant by {words(leads)}" if leads else ""
-        parts.append(f"**{variant}** at k = {words(won)} ({values}{ahead})")
+        parts.append(f"**{variant}** at k = {words(f'{k} ({brief(best.number)}, {ahead(best)})' for k, best in won.items())}")
     left = [f"{variant} at k = {words(ks)}" for variant in board.variants if (ks := [k for k in bests if k not in dict(board.envelope(variant, column))])]
     silent = f" Not compared, for want of readings at that L0: {'; '.join(left)}." if left else ""
     title, better = SHOWN[column]
     name = f"{column.partition('.')[0].replace('_', ' ')} ({title}, {better} is better)"
     return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""
+
+
+def ahead(best: Best) -> str:
+    """By how much a winner leads, as the headline has both."""
+    return f"ahead by {rounded(abs(best.number.mean - best.next[1].mean), digits=2)}" if best.next else "alone"
 
 
 def one_for_all(board: Board) -> str:

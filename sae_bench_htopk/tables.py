@@ -17,10 +17,10 @@ from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
 
 
 def headline(board: Board, column: str) -> str:
-    """Each variant's best SAE at each budget, the winner bold; the mean over log L0, the best of them first; controls below."""
+    """Each variant's best SAE at each budget, the winner bold if it has a rival; the mean over log L0, the best of them first; controls below."""
     area = f"mean over L0 {' to '.join(rounded(end) for end in span)}" if (span := board.span(column)) else "mean over L0"
     table = Table("variant", "trained at k =", *(f"k = {k}" for k in board.ks), area)
-    winners = {k: best.sae.variant for k in board.ks if (best := board.best(column, k))}
+    winners = {k: best.sae.variant for k in board.ks if (best := board.best(column, k)) and best.next}
     heights = {variant: board.height(variant, column) for variant in board.variants}
     sign = -1.0 if SHOWN[column][1] == "higher" else 1.0
     order = {variant: math.inf if isinstance(height, Missing) else sign * height for variant, height in heights.items()}

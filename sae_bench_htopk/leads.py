@@ -1,0 +1,138 @@
+"""By how much one SAE beats another at one measured L0, and how far the text and the seeds could move that."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, variance
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.markdown import words
+from sae_bench_htopk.resampling import FEWEST
+from sae_bench_htopk.saes import COMPARED, L0, Row, Sae, value_of
+
+NORMAL = 1.96  # standard errors in half a 95% interval, where the error is known well
+SAME_L0 = 1e-3  # relative: two L0s that are no further apart than this are one
+ROUNDING = 1e-9  # a lead that is no larger is one of the arithmetic
+
+
+class Held(NamedTuple):
+    """One number of one SAE at an L0 of k, exactly where its readings allow: what each of its seeds takes it from."""
+
+    sae: Sae
+    column: str
+    parts: Mapping[int, Sequence[tuple[float, Row]]]  # seed -> rows, and what each counts for
+
+    def values(self) -> list[float]:
+        """The number of each seed."""
+        return [sum(share * (value_of(row, self.column) or 0.0) for share, row in found) for found in self.parts.values()]
+
+    def l0(self) -> float:
+        """Where the number stands, the geometric mean over seeds: at k, but for a seed without readings on both sides of it."""
+        return math.exp(fmean(sum(share * math.log(value_of(row, L0) or 1.0) for share, row in found) for found in self.parts.values()))
+
+    def interpolated(self) -> bool:
+        """Whether any seed's number is."""
+        return any(len(found) > 1 for found in self.parts.values())
+
+    def rows(self) -> list[Row]:
+        """Every row that counts."""
+        return [row for found in self.parts.values() for _, row in found]
+
+    def texts(self) -> set[tuple[object, ...]]:
+        """What names the held-out text of each seed, and the model that read it."""
+        pairs = [(record["text"], record["model"]) for record in self.sae.records if record["sae"]["seed"] in self.parts]
+        return {
+            (text.get("held_out"), text.get("held_out_tokens"), text.get("held_out_documents"), model.get("fingerprint"), str(model.get("hook")))
+            for text, model in pairs
+        }
+
+    def documents(self) -> int:
+        """The number of held-out documents."""
+        return min(int(record["text"].get("held_out_documents") or 0) for record in self.sae.records)
+
+
+class Lead(NamedTuple):
+    """How much better one SAE is than another at one L0, and half the 95% intervals of that by two sources of noise."""
+
+    value: float  # positive where the first is better, whichever way is better
+    documents: float | Missing
+    seeds: float | Missing
+    l0s: tuple[float, float] | None = None  # where each stands, if they could not be brought to one L0
+    interpolated: bool = False
+
+    def halves(self) -> dict[str, float]:
+        """The noise that is known, by its source."""
+        return {name: half for name, half in (("documents", self.documents), ("seeds", self.seeds)) if not isinstance(half, Missing)}
+
+    def doubts(self) -> list[str]:
+        """What it was tested for and is not clear of."""
+        halves = self.halves()
+        found = [name for name, half in halves.items() if self.value <= max(half, ROUNDING)]
+        if not found and self.value <= math.hypot(*halves.values()):
+            found = ["both together"]
+        return found + ["L0"] * (self.l0s is not None)
+
+    def untested(self) -> dict[str, str]:
+        """What it was not tested for, and why."""
+        return {name: half.reason for name, half in (("documents", self.documents), ("seeds", self.seeds)) if isinstance(half, Missing)}
+
+
+def held(sae: Sae, column: str, k: int) -> Held:
+    """The number of an SAE that has one at k, for a lead."""
+    parts = {seed: sae.parts(seed, column, k, exact=True) for seed in sae.seeds_with(column, k)}
+    return Held(sae, column, {seed: found for seed, found in parts.items() if found})
+
+
+def lead(column: str, k: int, one: Sae, other: Sae) -> Lead:
+    """How much better the first is; both have a number at k."""
+    mine, theirs = held(one, column, k), held(other, column, k)
+    l0s = mine.l0(), theirs.l0()
+    apart = abs(math.log(l0s[0] / l0s[1])) > SAME_L0
+    value = sign(column) * (fmean(mine.values()) - fmean(theirs.values()))
+    noise = over_documents(mine, theirs), over_seeds(mine.values(), theirs.values())
+    return Lead(value, *noise, l0s if apart else None, mine.interpolated() or theirs.interpolated())
+
+
+def over_documents(mine: Held, theirs: Held) -> float | Missing:
+    """1.96 standard deviations of the difference, paired draw by draw, or why the two do not pair."""
+    rows = mine.rows() + theirs.rows()
+    if len(mine.texts() | theirs.texts()) > 1:
+        return Missing("measured on different text")
+    if (documents := mine.documents()) < FEWEST:
+        return Missing(f"{documents} documents, too few to draw from")
+    if any(mine.column not in row.get("draws", {}) for row in rows):
+        return Missing("a record holds no draws of documents for it")
+    if len({str(row.get("drawn")) for row in rows}) > 1:
+        return Missing("measured under different draws of documents")
+    if len(lengths := {len(row["draws"][mine.column]) for row in rows}) > 1:
+        return Missing(f"readings hold {words(sorted(lengths))} draws of documents")
+    one, other = (
+        np.mean([np.sum([share * np.array(row["draws"][one.column]) for share, row in found], axis=0) for found in one.parts.values()], axis=0)
+        for one in (mine, theirs)
+    )
+    return float(NORMAL * np.std(one - other, ddof=1))
+
+
+def over_seeds(mine: Sequence[float], theirs: Sequence[float]) -> float | Missing:
+    """Half the 95% interval of a difference of means over seeds, taken as independent: Student's t with Welch's degrees of freedom."""
+    if min(len(mine), len(theirs)) < 2:
+        return Missing("one seed alone")
+    one, other = variance(mine) / len(mine), variance(theirs) / len(theirs)
+    if not one + other:
+        return 0.0
+    freedom = (one + other) ** 2 / (one**2 / (len(mine) - 1) + other**2 / (len(theirs) - 1))
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(one + other)
+
+
+def sign(column: str) -> float:
+    """1 where higher is better."""
+    return 1.0 if COMPARED[column][1] == "higher" else -1.0
+
+
+def drawn(board: Board) -> set[str]:
+    """The columns that any record keeps draws of."""
+    return {column for record in board.records for row in record["rows"] for column in row.get("draws", {})}
