@@ -19,9 +19,9 @@ class SparsityCurve(Metric):
     """Explained variance against L0, for every k at once: each code is counted at the budget at which it enters."""
 
     columns = (
-        Column("ev_mean", "higher", "mean explained variance over all budgets from 1 to k, each octave alike, massive rows left out",
-               formula="mean of ev over log k', by trapezoids between k' = 1, 2, .. k", source="ours",
-               pitfall="two SAEs compare only at the same k, and where thresholds give the L0 that they promise"),
+        Column("ev_mean", "neither", "mean explained variance over all L0 from 1 to what k comes to, each octave alike, massive rows left out",
+               formula="mean of ev over log L0, by trapezoids between the measured (L0, ev) at k' = 1, 2, .. k; an L0 below 1 counts as 1", source="ours",
+               pitfall="it ranks nobody: its range ends at the SAE's own L0, and two SAEs come to different ones; compare curves at an equal L0"),
     )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
@@ -63,24 +63,37 @@ class SparsityCurve(Metric):
         return (draws @ codes).cumsum(1).cpu().numpy() / rows, 1 - error.cpu().numpy() / variance
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
-        """The mean height over the log of the budget."""
+        """The mean height over the log of the measured L0."""
         return self.results((torch.ones(self.setting.documents) if weights is None else weights)[None])[0]
 
     def results(self, draws: Float[Tensor, "draws documents"]) -> list[Mapping[str, float | Missing]]:
         """All draws at once; those after the first, where there are any, make the band of `details`."""
         if self.missing is not None or self.sums is None:
             return [{"ev_mean": self.missing or Missing("no held-out text")} for _ in draws]
-        _, ev = self.curves(draws)
+        l0, ev = self.curves(draws)
         if len(draws) > 1 and np.isfinite(ev).all():
             self.band = dict(zip(("low", "high"), np.quantile(ev[1:], [0.025, 0.975], axis=0).round(6).tolist(), strict=True))
-        log_k = np.log(np.arange(1, self.k + 1))
-        heights = np.trapezoid(ev, log_k) / log_k[-1] if self.k > 1 else ev[:, 0]
         nothing = Missing("no rows with any weight, or activations that do not vary")
-        return [{"ev_mean": float(height) if np.isfinite(height) else nothing} for height in heights]
+        return [{"ev_mean": float(height) if np.isfinite(height) else nothing} for height in mean_height(l0, ev)]
 
     def details(self) -> Mapping[str, Any]:
-        """The curve, with the band in which 95% of the draws of documents lie that `results` was last given."""
+        """What the page's curve.py draws: lists over the budgets `k`, with `l0` and `ev` at each.
+
+        `low` and `high`, where `results` was given draws, hold 95% of the ev of those draws of documents.
+        """
         if self.missing is not None or self.sums is None:
             return {}
         (l0,), (ev,) = self.curves(torch.ones(1, self.setting.documents))
         return {"k": list(range(1, self.k + 1)), "l0": l0.round(4).tolist(), "ev": ev.round(6).tolist(), **self.band} if np.isfinite(ev).all() else {}
+
+
+def mean_height(l0: Float[np.ndarray, "draws k"], ev: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, " draws"]:
+    """Over log L0; the last height where L0 does not grow, so budgets that add no codes count for nothing.
+
+    L0 below 1 counts as 1: if the first such budget were left out instead, a draw whose L0 is 0.99 at k = 1 would lose the octave up to 2.
+    """
+    log_l0 = np.log(np.maximum(l0, 1))
+    width = log_l0[:, -1] - log_l0[:, 0]
+    heights = ev[:, -1].copy()
+    np.divide(np.trapezoid(ev, log_l0), width, out=heights, where=width > 0)
+    return heights

@@ -1,4 +1,8 @@
-"""The part of a page on the whole curve of each SAE: explained variance against L0 at every budget, from one encoding at the largest."""
+"""The part of a page on the whole curve of each SAE: explained variance against L0 at every budget, from one encoding at the largest.
+
+It draws what the metric of MEAN keeps in its details: lists of one length, `k`, `l0` and `ev`, and where it has them `low` and `high`, between
+which ev lies for 95% of the draws of documents. A metric of that name that keeps them so is drawn, whoever wrote it; another is not.
+"""
 
 import csv
 import io
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,22 +27,39 @@ MEAN = "sparsity_curve.ev_mean"  # the column whose metric keeps the curve in it
 TRAINED = "trained at this k"
 
 
+class Budget(NamedTuple):
+    """What a point of a curve is, beside its place."""
+
+    k: int
+    seeds: int  # that it is a mean of
+    low: float | None  # ev that 2.5% of the draws of documents stay below; None with several seeds, whose spread says more, or if it was not kept
+    high: float | None
+
+
 @dataclass(frozen=True)
 class Curve(Picture):
     """One panel: a line for each SAE, and a marker where it is read at the k that it was trained at."""
 
     code: ClassVar[Path] = Path(__file__)
+    budgets: tuple[Budget, ...] = ()  # one for each point
 
     def csv(self) -> str:
         """A line for each SAE and budget, six digits of each number."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["SAE", "variant", "k", self.x, self.y, "standard deviation over seeds", "note"])
-        for _, line in groupby(self.points, key=lambda point: point.line):
-            for k, point in enumerate(line, 1):
-                numbers = ["" if number is None else f"{number:.6g}" for number in (point.x, point.y, point.spread)]
-                writer.writerow([point.line, point.variant, k, *numbers, point.note])
+        bands = ["standard deviation over seeds", "low, 2.5% of draws of documents", "high, 97.5%"]
+        writer.writerow(["SAE", "variant", "k", self.x, self.y, "seeds", *bands, "note"])
+        for point, budget in zip(self.points, self.budgets, strict=True):
+            x, y, *band = ["" if number is None else f"{number:.6g}" for number in (point.x, point.y, point.spread, budget.low, budget.high)]
+            writer.writerow([point.line, point.variant, budget.k, x, y, budget.seeds, *band, point.note])
         return file.getvalue()
+
+    def band(self, point: Point, budget: Budget) -> tuple[float, float]:
+        """Between which heights its line is shaded: over documents for one seed, over seeds for several; nothing if neither is known."""
+        if budget.low is not None and budget.high is not None:
+            return self.height(budget.low), self.height(budget.high)
+        spread = point.spread or 0.0
+        return self.height(point.y - spread), self.height(point.y + spread)
 
     def draw(self) -> Figure:
         """Names at the ends of the lines; a marker for each of so many budgets would hide them."""
@@ -58,18 +79,18 @@ class Curve(Picture):
 
 
 def draw_lines(axis: Axes, picture: Curve) -> list[tuple[str, str, tuple[float, float]]]:
-    """Every SAE in its variant's colour, from the first budget at which anything fires, with a band over seeds; returns names, colours and ends."""
+    """Every SAE in its variant's colour, from the first budget at which anything fires, with its band; returns names, colours and ends."""
     axis.set_xscale("log", base=2)
     colours, ends = look({point.variant for point in picture.points}), []
-    for name, every in groupby(picture.points, key=lambda point: point.line):
-        line = [point for point in every if point.x > 0]
-        if not line:
+    for name, every in groupby(zip(picture.points, picture.budgets, strict=True), key=lambda pair: pair[0].line):
+        pairs = [(point, picture.band(point, budget)) for point, budget in every if point.x > 0]
+        if not pairs:
             continue
+        line, bands = zip(*pairs, strict=True)
         colour, marker = colours[line[0].variant]
-        x = [point.x for point in line]
-        low, y, high = ([picture.height(p.y + sign * (p.spread or 0.0)) for p in line] for sign in (-1, 0, 1))
+        x, y = [point.x for point in line], [picture.height(point.y) for point in line]
         axis.plot(x, y, color=colour, linewidth=1.8)
-        axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.fill_between(x, [low for low, _ in bands], [high for _, high in bands], color=colour, alpha=0.2, linewidth=0)
         own = [point for point in line if point.note == TRAINED]
         axis.plot([p.x for p in own], [picture.height(p.y) for p in own], marker, color=colour, markersize=6.5)
         ends.append((name, colour, (x[-1], y[-1])))
@@ -87,42 +108,63 @@ def kept(sae: Sae) -> list[Mapping[str, Any]]:
 
 def picture(board: Board) -> Curve:
     """Means over seeds of every SAE that is compared on the whole dictionary."""
-    points = [point for sae in board.saes if (found := kept(sae)) for point in line(board, sae, found)]
+    pairs = [pair for sae in board.saes if (found := kept(sae)) for pair in line(board, sae, found)]
     alt = "Explained variance (higher is better) against measured L0 of each SAE at every budget"
-    return Curve("curve", alt, "measured L0", EV, "higher", tuple(points), "unexplained")
+    points, budgets = tuple(point for point, _ in pairs), tuple(budget for _, budget in pairs)
+    return Curve("curve", alt, "measured L0", EV, "higher", points, "unexplained", budgets)
 
 
-def line(board: Board, sae: Sae, found: Sequence[Mapping[str, Any]]) -> list[Point]:
+def line(board: Board, sae: Sae, found: Sequence[Mapping[str, Any]]) -> list[tuple[Point, Budget]]:
     """One SAE, from the first budget to the last."""
-    l0s, evs = (list(zip(*(one[name] for one in found), strict=True)) for name in ("l0", "ev"))
-    return [
-        Point("", board.label(sae), sae.variant, "single", fmean(l0), fmean(ev), spread(ev), TRAINED if sae.trained_at(k) else "", False)
-        for k, l0, ev in zip(found[0]["k"], l0s, evs, strict=True)
-    ]
+    ks, label = found[0]["k"], board.label(sae)
+    lows, highs = (found[0].get(name) if len(found) == 1 else None for name in ("low", "high"))
+    pairs = []
+    for place, k in enumerate(ks):
+        l0, ev = ([one[name][place] for one in found] for name in ("l0", "ev"))
+        point = Point("", label, sae.variant, "single", fmean(l0), fmean(ev), spread(ev), TRAINED if sae.trained_at(k) else "", False)
+        pairs.append((point, Budget(k, len(found), lows and lows[place], highs and highs[place])))
+    return pairs
 
 
 def section(board: Board, drawn: Picture | None) -> str:
     """The figure with its caption, folded; a sentence alone where no SAE has a curve; nothing where none was asked for."""
     if not any(MEAN in row["values"] for record in board.records for row in record["rows"]):
         return ""
-    largest = max((len(one["k"]) for sae in board.saes for one in kept(sae)), default=0)
-    said = [caption(board, drawn, largest)] if drawn else []
-    text = "\n\n".join([*said, *left_out(board)])
-    return fold(f"The whole curve: every k from 1 to {largest}" if largest else "The whole curve: no SAE has one", text)
+    ends = sorted({found[0]["k"][-1] for sae in board.saes if (found := kept(sae))})
+    said = [caption(board, drawn, ends)] if isinstance(drawn, Curve) else []
+    last = f"{ends[-1]}" if len(ends) == 1 else f"each SAE's largest, {words(map(str, ends))}"
+    return fold(f"The whole curve: every k from 1 to {last}" if ends else "The whole curve: no SAE has one", "\n\n".join([*said, *left_out(board)]))
 
 
-def caption(board: Board, drawn: Picture, largest: int) -> str:
-    """The figure, and what its lines are."""
+def caption(board: Board, drawn: Curve, ends: Sequence[int]) -> str:
+    """The figure, and what its lines are; `ends` are the SAEs' largest k."""
+    reach = f"to {ends[0]}" if len(ends) == 1 else f"to its own largest k, {words(map(str, ends))}"
     parts = [
-        f"Each line is one SAE at every k from 1 to {largest}, by its native selector, from one encoding at {largest}: where that is `row`, the "
-        "first k codes of each vector, which are the reading at k exactly; where it is `threshold`, the codes above the threshold that calibration "
-        "found for k.",
+        f"Each line is one SAE at every k from 1 {reach}, by its native selector, from one encoding at {ends[0] if len(ends) == 1 else 'that k'}: where that "
+        "selector is `row`, the first k codes of each vector, which are the reading at k exactly; where it is `threshold`, the codes above the threshold "
+        "that calibration found for k.",
         "Marker: the k that it was trained at." if any(point.note == TRAINED for point in drawn.points) else "",
-        "Bands: ± one standard deviation over seeds." if any(point.spread for point in drawn.points) else "",
+        bands(drawn),
+        f"Means of fewer seeds than there are, those with a curve to the largest k: {words(part)}." if (part := partly(board)) else "",
         f"Partly or wholly out of the picture: {words(beyond)}." if (beyond := outside(drawn)) else "",
         f"[Data]({board.suite}/{drawn.name}.csv).",
     ]
     return f"![{drawn.alt}]({board.suite}/{drawn.name}.svg)\n\n<sub>{' '.join(part for part in parts if part)}</sub>"
+
+
+def bands(drawn: Curve) -> str:
+    """What the shades around the lines are."""
+    seeds, documents = any(point.spread is not None for point in drawn.points), any(budget.low is not None for budget in drawn.budgets)
+    over_seeds, over_documents = "± one standard deviation over seeds", "95% of draws of documents"
+    if seeds and documents:
+        return f"Bands: {over_seeds}; around an SAE of one seed, {over_documents}, which says nothing of other seeds."
+    return f"Bands: {over_seeds}." if seeds else f"Bands: {over_documents}, of one seed." if documents else ""
+
+
+def partly(board: Board) -> list[str]:
+    """SAEs whose line is a mean over some of their seeds."""
+    counted = [(sae, len(kept(sae)), len(sae.rows)) for sae in board.saes]
+    return [f"{board.label(sae)} ({found} of {seeds})" for sae, found, seeds in counted if 0 < found < seeds]
 
 
 def left_out(board: Board) -> list[str]:

@@ -1,5 +1,7 @@
 """The whole curve from one reading is, at every budget, what a reading at that budget measures on its own."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,8 @@ def test_every_budget_is_as_if_read_alone(name: str, select: str, latents: int |
     for k, row in rows.items():
         assert found["ev"][k - 1] == pytest.approx(row["values"]["explained_variance.ev"], abs=2e-6)
         assert found["l0"][k - 1] == pytest.approx(row["values"]["sparsity.l0"], abs=1e-4)
-    heights = np.interp(np.linspace(0, np.log(5), 10_001), np.log(found["k"]), found["ev"])
+    log_l0 = np.log(np.maximum(found["l0"], 1))
+    heights = np.interp(np.linspace(log_l0[0], log_l0[-1], 10_001), log_l0, found["ev"])
     assert rows[K]["values"]["sparsity_curve.ev_mean"] == pytest.approx(heights.mean(), abs=1e-4)
     low, high = rows[K]["intervals"]["sparsity_curve.ev_mean"]
     assert low <= rows[K]["values"]["sparsity_curve.ev_mean"] <= high
@@ -70,6 +73,27 @@ def test_a_curve_by_hand() -> None:
     metric.update(Batch(text, x, codes, lambda: known))
     assert metric.result(None) == {"ev_mean": pytest.approx((0.5 + 0.625) / 2)}
     assert metric.details() == {"k": [1, 2], "l0": [1.0, 1.5], "ev": [0.5, 0.625]}
+
+
+def test_budgets_that_add_no_codes_count_for_nothing() -> None:
+    """By hand, of two rows: L0 0.5, 1, 2, 2, 8, ev 1/4, 3/8, 3/4, 3/4, 1. One octave from 1 to 2, two from there to 8, none elsewhere."""
+    x = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+    text = read(x, x, torch.tensor([0, 1]), torch.zeros(2, 16), ["a", "b"], torch.tensor([False, False])).text
+    codes = Codes(torch.ones(16), torch.arange(16), torch.tensor([0, 8, 16]))
+    enters = torch.tensor([2, 3, 5, 5, 5, 5, 5, 5, 1, 3, 5, 5, 5, 5, 5, 5])
+    after = torch.tensor([3.0, 1, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0])
+    metric = plugins.metric("sparsity_curve")(Setting(2, 16, 16, 2, 5))
+    metric.update(Batch(text, x, codes, lambda: Prefixes(enters, torch.tensor([4.0, 4.0]), after)))
+    assert metric.result(None) == {"ev_mean": pytest.approx((1 * (3 / 8 + 3 / 4) / 2 + 2 * (3 / 4 + 1) / 2) / 3)}
+    assert metric.details() == {"k": [1, 2, 3, 4, 5], "l0": [0.5, 1.0, 2.0, 2.0, 8.0], "ev": [0.25, 0.375, 0.75, 0.75, 1.0]}
+
+
+def test_the_mean_does_not_jump_where_l0_passes_1() -> None:
+    """Draws of documents lie on both sides of 1 at the first budget; none may lose its first octave. Where L0 never grows, the last height."""
+    mean_height = sys.modules[plugins.metric("sparsity_curve").__module__].mean_height
+    l0, ev = np.array([[0.999, 2, 4], [1.001, 2, 4], [0.3, 0.4, 0.4], [3, 3, 3]]), np.array([[0.2, 0.6, 0.8]] * 4)
+    below, above, short, flat = mean_height(l0, ev)
+    assert below == pytest.approx(above, abs=1e-3) and below == pytest.approx((0.4 + 0.7) / 2) and short == flat == 0.8
 
 
 def test_one_budget_is_a_curve_of_one_point(model: SubjectModel) -> None:
