@@ -15,7 +15,10 @@ ORDER = [
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "curve", "page", "leaderboard", "definitions", "alike", "pairs"},
+    {
+        "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
+        "pairs",
+    },
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},
 ]  # fmt: skip
