@@ -15,8 +15,8 @@ UNCOMPUTABLE = (ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError
 
 
 def pairable(reading: Reading, native: Selector) -> bool:
-    """Whether a row keeps its draws: SAEs are compared by their native selectors, on the whole dictionary."""
-    return reading == Reading(reading.k, select=native)
+    """Whether a row keeps its draws: SAEs are compared by their native selectors, on the whole dictionary or its most important latents."""
+    return reading == Reading(reading.k, reading.latents, native)
 
 
 def summary(

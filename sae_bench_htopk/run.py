@@ -127,7 +127,7 @@ class Runner:
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:
         """Every SAE to be measured, the stream's units, and what is known of each training. Raises WeightsError if units differ."""
-        asked, reads, stories = metric_classes(self.suite), [], {}
+        asked, reads, stories = metric_classes(self.suite), list[Read](), dict[str, dict[str, Any]]()
         units: Units | None = None
         for item in items:
             path = plan.weights_path(self.root, self.suite.name, item.training.key)
@@ -140,7 +140,8 @@ class Runner:
                 units = own
                 wanted = {reading: {name: asked[name] for name in cell.metrics[reading]} for reading in readings}
                 reason = unusable(variant, story)
-                stories[item.training.key] = story | {"unusable": reason}
+                own_kind = {"shells": shell_ends(variant)} if kind is item.training.kind() else {}  # who borrows weights reads them without shells
+                stories[item.training.key] = stories.get(item.training.key, {}) | story | {"unusable": reason} | own_kind
                 reads.append(Read(item.training, cell, readings, Job(variant, wanted, dict.fromkeys(readings, reason) if reason else {})))
         assert units is not None
         return reads, units, stories
@@ -232,6 +233,7 @@ class Runner:
         new = {row["read_key"] for row in rows}
         wanted = {key for cell in training.cells for key in cell.keys.values()} - new
         rows = [row for row in before["rows"] if row["read_key"] in wanted] + rows
+        shells = story.get("shells") or before.get("sae", {}).get("shells")
         return {
             "schema": records.SCHEMA,
             "suite": suite.name,
@@ -239,7 +241,7 @@ class Runner:
             "train_key": training.key,
             "sae": {
                 "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
-                "control": training.control, "trained": training.kind().trained,
+                "control": training.control, "trained": training.kind().trained, **({"shells": shells} if shells else {}),
             },
             "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],
@@ -292,6 +294,12 @@ def row_of(read: Read, reading: Reading, metrics: Mapping[str, Metric], asked: M
     return row | (
         summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents, paired=pairable(reading, cell.native))
     )
+
+
+def shell_ends(variant: Variant) -> list[int]:
+    """The sizes of its nested dictionaries, the innermost first and the whole last; the whole alone where nothing is nested."""
+    sizes = variant.shells().bincount()
+    return [int(size) for size in sizes.cumsum(0)[sizes > 0]]
 
 
 def unusable(variant: Variant, story: Mapping[str, Any]) -> str:

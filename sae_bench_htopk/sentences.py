@@ -2,7 +2,7 @@
 
 from statistics import fmean, median
 
-from sae_bench_htopk import sizes
+from sae_bench_htopk import nested, sizes
 from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
@@ -14,7 +14,11 @@ SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be c
 def in_short(board: Board) -> list[str]:
     """The questions of a reader who has a minute, answered from the numbers."""
     found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
-    return [sentence for sentence in [*found, *sizes.sentences(board), one_for_all(board), away(board), selector(board), sure(board)] if sentence]
+    return [
+        sentence
+        for sentence in [*found, *sizes.sentences(board), *nested.sentences(board), one_for_all(board), away(board), selector(board), sure(board)]
+        if sentence
+    ]
 
 
 def winners(board: Board, column: str) -> str:

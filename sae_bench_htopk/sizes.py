@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from sae_bench_htopk import plugins
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing, Variant
+from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.figures import Picture, Point, marked
-from sae_bench_htopk.markdown import Table, brief, fold, rounded, words
+from sae_bench_htopk.markdown import Table, brief, fold, shown
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
 
 LATE = (
@@ -84,8 +83,16 @@ def table(board: Board, column: str, relative: bool) -> str:
     ks = budgets(board, relative)
     made = Table("SAE", *(f"{size:,} latents, k = {k}" for size, k in ks.items()))
     for line in lines(board, column, relative):
-        made.add(line.label, *(line.numbers.get(size, Missing("no SAE was trained at that size")) for size in ks))
+        made.add(line.label, *(marked_seeds(board, line.numbers.get(size, Missing("no SAE was trained at that size"))) for size in ks))
     return made.markdown()
+
+
+def marked_seeds(board: Board, number: Number | Missing) -> str | Missing:
+    """A cell; a number of fewer seeds than the board's others says so, since costly columns may be measured on some alone."""
+    if isinstance(number, Missing):
+        return number
+    fewer = f" ({number.seeds} seed{'s' * (number.seeds > 1)})" if number.seeds < board.seeds else ""
+    return shown(number) + fewer
 
 
 def tables(board: Board) -> list[str]:
@@ -105,7 +112,7 @@ def orders(board: Board) -> str:
     made = Table("SAE", "kept by", *(f"{size:,} latents, k = {board.anchor}" for size in sizes))
     for sae in board.sub_dictionaries:
         for rank in ["importance", *ranks] if (ranks := sae.ranks()) else []:
-            made.add(board.label(sae), rank, *(sae.shown(EV, board.anchor, latents=size, rank=rank) for size in sizes))
+            made.add(board.label(sae), rank, *(marked_seeds(board, sae.shown(EV, board.anchor, latents=size, rank=rank)) for size in sizes))
     return made.markdown()
 
 
@@ -129,8 +136,8 @@ def points_of(line: SizeLine, panel: str) -> list[Point]:
 
 
 def sentences(board: Board) -> list[str]:
-    """Which variant is best on fewer latents, and whether training nested dictionaries beats cutting a plain one down."""
-    return [sentence for sentence in (fewer_latents(board), *map(lambda pair: against(board, *pair), nested_and_pruned(board))) if sentence]
+    """Which variant is best on fewer latents."""
+    return [sentence] if (sentence := fewer_latents(board)) else []
 
 
 def fewer_latents(board: Board) -> str:
@@ -144,51 +151,3 @@ def fewer_latents(board: Board) -> str:
             trained = f" (trained at that size: {oracle[0].variant}, {brief(oracle[1])})" if oracle else ""
             parts.append(f"on {size:,} latents **{cut[0].variant}**, {brief(cut[1])}{trained}")
     return f"**Fewer latents** at an L0 of {board.anchor}: best explained variance {'; '.join(parts)}." if parts else ""
-
-
-def nested_and_pruned(board: Board) -> list[tuple[Sae, Sae]]:
-    """Each SAE of nested dictionaries with the one of the nearest budget that cuts another's weights down, one trained at a k before all others."""
-    pruned = [sae for sae in compared(board) if sae.owner != sae.variant]
-    nested = [sae for sae in compared(board) if sae.owner == sae.variant and has_shells(sae.variant)]
-    return [(sae, min(pruned, key=lambda other: (other.measured, abs(math.log(other.budget / sae.budget))))) for sae in nested if pruned]
-
-
-def has_shells(variant: str) -> bool:
-    """Whether a variant's latents form nested dictionaries, as far as its file is here."""
-    return variant in plugins.names("variants") and plugins.variant(variant).shells is not Variant.shells
-
-
-def against(board: Board, nested: Sae, pruned: Sae) -> str:
-    """In words, by each compared column and at an equal share of active latents, on which sizes the one is better than the other."""
-    ks = {size: k for size, k in budgets(board, relative=True).items() if size in {*nested.sizes(), *pruned.sizes(), board.latents}}
-    parts = []
-    for column in measured(board):
-        gains = {size: gain for size, k in ks.items() if (gain := lead(nested, pruned, column, k, size)) is not None}
-        if fewer := {size: gain for size, gain in gains.items() if size < board.latents}:
-            whole = f" (with all latents {verdict([gains[board.latents]])})" if board.latents in gains else ""
-            parts.append(f"{SHOWN[column][0]} {on_sizes(fewer, len(ks) - 1)}{whole}")
-    shares = words(f"{k} of {size:,}" for size, k in ks.items() if size < board.latents)
-    return (
-        f"**Nested or cut down?** At equal share of active latents ({shares}) {board.label(nested)}, whose dictionaries are nested, "
-        f"against {board.label(pruned)}, which cuts {pruned.owner} down: {'; '.join(parts)}." if parts else ""
-    )  # fmt: skip
-
-
-def lead(one: Sae, other: Sae, column: str, k: int, size: int) -> float | None:
-    """By how much one SAE is better than another at an equal measured L0; None where they cannot be compared."""
-    a, b = (sae.at(column, k, latents=size) for sae in (one, other))
-    return (a.mean - b.mean) * (1 if SHOWN[column][1] == "higher" else -1) if isinstance(a, Number) and isinstance(b, Number) else None
-
-
-def on_sizes(gains: Mapping[int, float], asked: int) -> str:
-    """better on 512 and 1,024 by 0.012 to 0.031, worse on 128 by 0.002."""
-    sides = [{size: gain for size, gain in gains.items() if (gain > 0) == better} for better in (True, False)]
-    parts = [f"{verdict(list(side.values()), words(f'{size:,}' for size in side))}" for side in sides if side]
-    return ", ".join(parts) + (f", on {asked - len(gains)} not comparable" if len(gains) < asked else "")
-
-
-def verdict(gains: Sequence[float], sizes: str = "") -> str:
-    """better on some sizes by so much; all gains are on one side of 0."""
-    least, most = (rounded(size, digits=2) for size in (min(map(abs, gains)), max(map(abs, gains))))
-    amount = least if least == most else f"{least} to {most}"
-    return " ".join(part for part in ("better" if gains[0] > 0 else "worse" if gains[0] < 0 else "equal", sizes and f"on {sizes}", f"by {amount}") if part)

@@ -16,8 +16,8 @@ ORDER = [
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
-        "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "curve", "page", "leaderboard", "definitions", "alike", "leads",
-        "pairs",
+        "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
+        "leads", "pairs",
     },
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},

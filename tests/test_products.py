@@ -68,17 +68,17 @@ def test_a_limit_to_some_latents_holds_for_those_cut_down_to_them_and_those_trai
 
 
 def test_the_published_board_reads_every_size_of_the_dictionary_axis() -> None:
-    """Nested and pruned at N/16 to N and by both cuts, trained at each size; at an L0 of 32 and at its share of the latents, with all but probing."""
+    """Nested and pruned at N/16 to N, by both cuts where trained at a k; the costly columns at an L0 of 32 and at its share of the latents, but for probing."""
     found = suite.load("pycode")
     share = {128: 2, 256: 4, 512: 8, 1024: 16}
     trained = {(sae.latents, sae.config.k) for sae in found.saes if sae.variant == "topk"}
     assert trained >= {(size, k) for size, own in share.items() for k in (own, 32)}
-    costly = [use for use in found.metrics if use.name in ("downstream_loss", "representational_similarity")]
+    costly = [use.only for use in found.metrics if use.only and use.name in ("downstream_loss", "representational_similarity")]
     for sae in (sae for sae in found.saes if sae.variant in ("hierarchical_topk", "matryoshka", "pruned_vanilla")):
-        native = suite.plugins.variant(sae.variant).native(sae.config)
-        for size, own in share.items():
-            for cut in ("before", "after"):
-                for k in (own, 32):
-                    reading = Reading(k, size, native, cut)
-                    assert reading in sae.readings()
-                    assert all(use.only is None or use.only.allows(reading, native, 0, sae.latents) for use in costly)
+        variant = suite.plugins.variant(sae.variant)
+        native = variant.native(sae.config)
+        for size, k in ((size, k) for size, own in share.items() for k in (own, 32)):
+            before, after = (Reading(k, size, native, cut) for cut in ("before", "after"))
+            assert before in sae.readings() and all(only.allows(before, native, sae.seed, sae.latents) for only in costly)
+            assert (after in sae.readings()) == (variant.budget(sae.config) is not None)
+            assert all(only.allows(after, native, 0, sae.latents) == (size == 512) for only in costly)

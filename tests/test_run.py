@@ -162,6 +162,12 @@ def test_a_running_threshold_is_a_row_and_one_that_was_never_kept_an_empty_one()
     assert run.known(variant, reading)
 
 
+def test_a_record_says_where_nested_dictionaries_end(finished: Path) -> None:
+    """Of its own variant, also where another one reads the weights."""
+    for sae in (record["sae"] for record in records.read_all(finished / "leaderboard" / "small")):
+        assert sae["shells"] == [round(share * sae["latents"]) for share in sae["config"].get("groups", [1.0])]
+
+
 def test_pruned_vanilla_reads_the_numbers_of_its_base(finished: Path) -> None:
     """The same weights at the same reading are the same numbers."""
     rows = values(finished)

@@ -135,23 +135,15 @@ def test_an_oracle_is_the_best_of_its_size_or_says_why_not() -> None:
     assert next(line for line in sizes.lines(found, saes.DELTA, False) if line.kind == "oracle").numbers[512] == Missing("not asked for")
 
 
-def test_nested_or_cut_down_in_words(tmp_path: Path) -> None:
-    """matryoshka has 0.78 and 0.86 at a share of 1/64, pruned 0.72 and 0.84, and 0.94 to 0.96 on the whole; CKA on 512 is made worse, dCE there is missing."""
-    made = both_cuts()
-    for row in (row for record in made if record["sae"]["variant"] == "matryoshka" for row in record["rows"] if row["reading"]["latents"] == 512):
-        row["values"]["representational_similarity.cka"] = 0.5
-        row["values"]["downstream_loss.delta"] = None
-        row["missing"]["downstream_loss.delta"] = "not asked for"
-    short = section(page_of(put(tmp_path, made)), "In short")
-    (said,) = re.findall(r"- \*\*Nested or cut down\?\*\* (.*)", short)
-    assert said.startswith(
-        "At equal share of active latents (8 of 512 and 16 of 1,024) matryoshka k=32, whose dictionaries are nested, against pruned_vanilla k=32, which cuts"
-    )
-    columns = dict(part.split(" ", 1) for part in said.split("topk down: ")[1].rstrip(".").split("; "))
-    assert re.fullmatch(r"better on 512 and 1,024 by 0\.02\d? to 0\.06\d? \(with all latents worse by 0\.02\d?\)", columns["EV"])
-    assert re.fullmatch(r"better on 1,024 by 0\.02\d?, on 1 not comparable \(with all latents worse by 0\.02\d?\)", columns["ΔCE"])
-    assert re.fullmatch(r"better on 1,024 by 0\.02\d?, worse on 512 by 0\.21\d? \(with all latents worse by 0\.02\d?\)", columns["CKA"])
-    assert "Nested or cut down" not in page_of(put(tmp_path / "plain", [make("hierarchical_topk"), borrowed(make("topk"))]))
+def test_a_cell_of_fewer_seeds_than_the_boards_says_so(tmp_path: Path) -> None:
+    """dCE of the later cut is measured on the first of two seeds alone: 0.100 and 0.200 by invention, as where both have it."""
+    made = both_cuts(2)
+    for row in (row for record in made if record["sae"]["seed"] for row in record["rows"] if row["reading"]["cut"] == "after"):
+        row["values"][saes.DELTA], row["missing"][saes.DELTA] = None, "not asked for at this reading"
+    part = section(page_of(put(tmp_path, made)), "Dictionary size")
+    delta = part.split("<summary>ΔCE (")[1].split("</details>")[0].split("At equal share of active latents:")
+    assert [cells(table, "pruned_vanilla k=32, chosen among all")[1] for table in delta] == ["0.100 (L0 16.0) (1 seed)", "~0.200 (1 seed)"]
+    assert "seed)" not in part.split("<summary>")[0] and not any("seed)" in line for line in part.splitlines() if "trained at each size" in line)
 
 
 def test_the_figure_holds_the_cut_before_the_choice_alone(tmp_path: Path) -> None:
