@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sae_bench_htopk import memory, plugins, records, seeds
+from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest
 from sae_bench_htopk.markdown import words
@@ -80,19 +80,25 @@ def item(suite: Suite, training: Training, root: Path, before: Sequence[Item] = 
 
 
 def measured(suite: Suite, training: Training, record: records.Record, root: Path, before: Sequence[Item]) -> Item:
-    """What is left to do where every reading is in the record: to compare it with twins whose weights are here now, or will be by then."""
+    """What is left to do where every reading is in the record: to compare it with twins whose weights are here now, or will be by then.
+
+    What a damaged file keeps from being compared is no work that a run could do, so it is said and not asked for.
+    """
     every, known = "every reading is in its record", seeds.known(record.get("stability", ()))
     if reason := record.get("unusable"):
         return Item(training, "done", f"{every}, without numbers: {reason}; delete record and weights to train it again", [])
     todo = {each.training.key: each.todo for each in before}
-    lacking = tuple(
-        other
-        for other in seeds.twins(training, [each.training for each in before])
-        if todo[other.key] == "train" or (other.key not in known and weights_path(root, suite.name, other.key).is_file())
-    )
-    if lacking and weights_path(root, suite.name, training.key).is_file():
-        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in lacking)}", [], lacking)
-    return Item(training, "done", every, [])
+    others = [other for other in seeds.twins(training, [each.training for each in before]) if todo[other.key] == "train" or other.key not in known]
+    if not others or not (own := weights_path(root, suite.name, training.key)).is_file():
+        return Item(training, "done", every, [])
+    if not weights.whole(own):
+        return Item(training, "done", f"{every}; its weights are damaged, so it is compared with no other seed", [])
+    lacking = tuple(other for other in others if todo[other.key] == "train" or weights.whole(weights_path(root, suite.name, other.key)))
+    damaged = [other.seed for other in others if other not in lacking and weights_path(root, suite.name, other.key).is_file()]
+    said = f"; the weights of seed {words(damaged)} are damaged (with its record deleted as well, they are trained again)" if damaged else ""
+    if lacking:
+        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in lacking)}{said}", [], lacking)
+    return Item(training, "done", f"{every}{said}", [])
 
 
 def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[Item]]:

@@ -15,7 +15,8 @@ ORDER = [
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
-    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "curve", "page", "leaderboard", "definitions", "alike", "pairs"},
+    {"saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "curve", "page", "leaderboard", "definitions", "alike", "pairs",
+     "origins"},
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},
 ]  # fmt: skip
