@@ -110,12 +110,17 @@ def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[It
     by_seed = [mine for seed in suite.seeds if (mine := [each for each in todo if each.training.seed == seed])]
     if any(each.todo == "train" for each in todo) or len(by_seed) < 2:
         return by_seed
-    return [todo] if memory.fits(memory.measuring(suite, copies(todo)), memory.free(device)) else by_seed
+    return [todo] if memory.all_fit(memory.wanted(suite, copies(todo), reads(todo), device)) else by_seed
 
 
 def copies(some: Sequence[Item]) -> list[tuple[Training, int]]:
     """How often the weights of each training are held where all of these are measured side by side; a comparison holds them once."""
     return [(each.training, len(each.missing) or 1) for each in some if each.todo != "done"]
+
+
+def reads(some: Sequence[Item]) -> list[tuple[Training, Cell, list[Reading]]]:
+    """The readings that are measured side by side where all of these are."""
+    return [(each.training, cell, readings) for each in some for cell, readings in each.missing]
 
 
 def changed_variants(root: Path) -> dict[str, str]:
