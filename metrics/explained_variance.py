@@ -59,6 +59,11 @@ class ExplainedVariance(Metric):
         self.sums: Float[Tensor, "groups 8"] | None = None  # as NAMES says
         self.errors: Float[Tensor, "documents d"] | None = None  # the sum of x - x_hat over plain rows
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """The sums of x - x_hat of each document."""
+        return 0, 8 * setting.documents * setting.d
+
     def update(self, batch: Batch) -> None:
         """Adds up in float64, per document and apart for massive rows."""
         text, documents, x, x_hat = batch.text, self.setting.documents, batch.text.x.float(), batch.x_hat.float()

@@ -64,6 +64,11 @@ class Interpretability(Metric):
         self.texts: Sequence[str] = ()
         self.fitted: dict[str, Told] | Missing | None = None
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """The codes of the sample, of which up to twice as many rows are held until it is cut."""
+        return 2 * ROWS * 8 * (setting.k or 0), 0
+
     def update(self, batch: Batch) -> None:
         """Keeps the codes of the rows that enter the sample; massive rows never do."""
         text = batch.text

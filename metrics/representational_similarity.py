@@ -96,6 +96,12 @@ class RepresentationalSimilarity(Metric):
         self.x_hat, self.codes = torch.zeros(0, setting.d), sparse.csr_matrix((0, setting.latents), dtype=np.float32)
         self.streamed = Streamed()
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """On the host the sample's reconstructions and codes; beside the activations two sums of d x d numbers, those of x being shared."""
+        sampled = min(ROWS, sum(setting.rows)) if setting.rows else ROWS
+        return sampled * (4 * setting.d + 8 * (setting.k or 0)), 2 * 8 * (setting.d + 2) ** 2
+
     def update(self, batch: Batch) -> None:
         """Adds up moments, and keeps the reconstructions and codes of the rows that enter the sample; massive rows never do."""
         text = batch.text

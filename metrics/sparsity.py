@@ -41,6 +41,13 @@ class Sparsity(Metric):
         self.lengths = np.zeros((setting.documents, 1), dtype=np.int64)  # rows of each document by number of codes
         self.firing = sparse.csr_matrix((setting.documents, setting.latents), dtype=np.int32)  # counts, by document
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """Counts of the pairs of document and latent that met, at most one for each code; twice while they are added up, and rows by number of codes."""
+        pairs, k = setting.documents * setting.usable, setting.k or 0
+        met = min(pairs, k * sum(setting.rows)) if k and setting.rows else pairs
+        return 2 * 8 * met + 8 * setting.documents * (k + 1), 0
+
     def update(self, batch: Batch) -> None:
         """Counts rows by document and number of codes, and firings by document and latent."""
         plain = ~batch.text.massive.cpu().numpy()

@@ -32,6 +32,11 @@ class SparsityCurve(Metric):
         self.sums: Sums | None = None
         self.band: dict[str, list[float]] = {}
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """The sums of each document at each budget."""
+        return 0, 8 * setting.documents * (2 * (setting.k or 0) + 1)
+
     def update(self, batch: Batch) -> None:
         """Adds up, per document and budget of entry, what each code takes from its row's error; massive rows are left out."""
         if self.missing is not None:

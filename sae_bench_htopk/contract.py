@@ -350,6 +350,11 @@ class Metric(ABC):
         """Called once for each SAE and reading."""
         self.setting = setting
 
+    @classmethod
+    def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
+        """About how much it keeps at one reading, on the host and where the activations are; no key sees it. 0: too little to count."""
+        return 0, 0
+
     @abstractmethod
     def update(self, batch: Batch) -> None:
         """Takes in one batch; how the text is cut into batches must not matter."""

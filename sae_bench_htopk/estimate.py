@@ -7,12 +7,15 @@ import torch
 from tabulate import tabulate
 
 from sae_bench_htopk import memory, plugins
-from sae_bench_htopk.keys import Training
-from sae_bench_htopk.plan import Item, copies, passes
+from sae_bench_htopk.contract import Reading
+from sae_bench_htopk.evaluate import nested
+from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.plan import Item, copies, passes, reads
 from sae_bench_htopk.suite import Suite
 
 SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
 READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
+SHARED_RUNS = 3  # of the model after the hook point, for all readings of a pass: untouched, with zeros and with the mean
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
 
 
@@ -46,20 +49,49 @@ def splices(metric: str) -> bool:
     return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric))
 
 
-def seconds(suite: Suite, todo: list[Item], device: str) -> tuple[float, float]:
+def encodings(readings: Sequence[Reading], latents: int) -> int:
+    """Latents whose scores are computed for one row of held-out text: each nested group is encoded once, cuts after the choice from the whole dictionary."""
+    widest = (group[-1] for group in nested(readings))
+    sources = {Reading(last.k) if last.select == "row" and last.cut == "after" else last for last in widest}
+    return sum(min(source.latents or latents, latents) if source.cut == "before" else latents for source in sources)
+
+
+def calibrations(training: Training, cell: Cell, readings: Sequence[Reading]) -> int:
+    """The same for one row of calibration text: a histogram of the whole dictionary, one of each part that is read by threshold, and the use of latents."""
+    measured = training.kind().budget(training.config) is None
+    by_threshold = [reading for reading in readings if reading.select == "threshold"]
+    inside = {(reading.latents, reading.rank) for reading in by_threshold if reading.latents is not None and reading.cut == "before"}
+    whole = measured or cell.native == "threshold" or any(reading.latents is None or reading.cut == "after" for reading in by_threshold)
+    return (1 + whole) * training.latents + sum(min(latents, training.latents) for latents, _ in inside)
+
+
+def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, float]:
+    """Operations of all passes: of SAEs and metrics, and of the language model, whose own part every pass does anew. Comparing seeds is left out."""
+    held_out, calibration, d = suite.text.held_out.tokens, suite.text.calibration.tokens, suite.model.shape.d
+    before, after = model_flops(suite)
+    own = model = 0.0
+    for part in parts:
+        if not (asked := reads(part)):
+            continue
+        own += sum(
+            2.0 * d * (held_out * encodings(some, training.latents) + calibration * calibrations(training, cell, some)) for training, cell, some in asked
+        )
+        own += READ * d * held_out * sum(len(some) for _, _, some in asked)
+        spliced = sum(any(map(splices, cell.metrics[reading])) for _, cell, some in asked for reading in some)
+        model += (held_out + calibration) * before + held_out * after * (spliced + SHARED_RUNS if spliced else 0)
+    return own, model
+
+
+def seconds(suite: Suite, todo: list[Item], parts: Sequence[Sequence[Item]], device: str) -> tuple[float, float]:
     """Estimated seconds of training and of evaluation."""
     speed = measured_speed(device)
-    before, after = model_flops(suite)
+    before, _ = model_flops(suite)
     trained = [each.training for each in todo if each.todo == "train" and each.training.kind().trained]
     passes = len({training.seed for training in trained})
     learn = sum(step_flops(suite, training) for training in trained) / SPARSE_SHARE
     train = suite.train.tokens * (learn + passes * before / MODEL_SHARE) / speed
-    rows = [(cell, reading) for each in todo for cell, readings in each.missing for reading in readings]
-    spliced = sum(any(map(splices, cell.metrics[reading])) for cell, reading in rows)
-    encode = sum(2.0 * suite.model.shape.d * each.training.latents * len(each.training.cells) for each in todo if each.missing)
-    sparse = encode + READ * suite.model.shape.d * len(rows)
-    evaluate = suite.text.held_out.tokens * (sparse / SPARSE_SHARE + (before + spliced * after) / MODEL_SHARE) / speed
-    return train, evaluate
+    own, model = evaluating(suite, parts)
+    return train, (own / SPARSE_SHARE + model / MODEL_SHARE) / speed
 
 
 def spoken(seconds: float) -> str:
@@ -80,9 +112,15 @@ def together(suite: Suite, all_items: Sequence[Item], parts: list[list[Item]], d
     todo = [each for each in all_items if each.todo != "done"]
     if len({each.training.seed for each in todo}) < 2 or any(each.todo == "train" for each in todo):
         return []
-    there, wanted = memory.free(device), memory.measuring(suite, copies(todo))
+    asked = [room(place, size) for place, size in memory.wanted(suite, copies(todo), reads(todo), device).items()]
+    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {'; and '.join(asked)}"]
+
+
+def room(device: str, size: int) -> str:
+    """What is wanted of a device's memory, and what there is."""
+    there = memory.free(device)
     free = "how much is free is not known" if there is None else f"{there / 2**30:.2f} GiB are free, of which they may take {memory.SHARE:.0%}"
-    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {wanted / 2**30:.2f} GiB; {free}"]
+    return f"{size / 2**30:.2f} GiB on the {device}; {free}"
 
 
 def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) -> str:
@@ -92,14 +130,17 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
     train = [each.training for each in all_items if each.todo == "train"]
     weights = sum(2 * training.latents * suite.model.shape.d for training in train)
     parts = passes(suite, all_items, device)
-    most = max((max(learned(suite, part), memory.measuring(suite, copies(part))) for part in parts), default=0)
+    needs = [memory.wanted(suite, copies(part), reads(part), device) for part in parts]
+    needs += [{device: learned(suite, part)} for part in parts]
+    most = {place: max(need.get(place, 0) for need in needs) for need in needs for place in need}
+    held = " and ".join(f"{size / 2**30:.2f} GiB on the {place}" for place, size in most.items()) or "0 GiB"
     trained = sum(training.kind().trained for training in train)
-    training_time, evaluation_time = seconds(suite, all_items, device)
+    training_time, evaluation_time = seconds(suite, all_items, parts, device)
     lines += [
         f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
         f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
         *together(suite, all_items, parts, device),
-        f"memory:   about {most / 2**30:.2f} GiB for SAEs, Adam and activations, beside the language model and what metrics keep",
+        f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside the language model",
         f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",
         f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
         *(f"note:     {line}" for line in notes),

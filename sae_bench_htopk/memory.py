@@ -1,21 +1,25 @@
 """How much memory training and measuring SAEs takes, and how much there is: whether all seeds can be measured in one pass."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
 
+from sae_bench_htopk import plugins
 from sae_bench_htopk.calibrate import CHUNK
-from sae_bench_htopk.keys import Training
+from sae_bench_htopk.contract import Reading, Setting
+from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.stability import LIMIT
 from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE
 from sae_bench_htopk.suite import Suite
 
-SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model, for what metrics keep and for others
+SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model and for others
+DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
 GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may hold
 SYSTEM = Path("/proc/meminfo")
+Reads: TypeAlias = Iterable[tuple[Training, Cell, Sequence[Reading]]]  # readings that are measured side by side
 Copies: TypeAlias = Iterable[tuple[Training, int]]  # a training, and how many variants hold a copy of its weights to read them
 
 
@@ -31,7 +35,7 @@ def learning(suite: Suite, trainings: Sequence[Training]) -> int:
 def measuring(suite: Suite, copies: Copies) -> int:
     """Bytes to measure these side by side: every copy and its calibration, the calibration rows, and the largest thing made meanwhile.
 
-    What metrics keep is not in it, since only they know; nor is the language model.
+    What metrics keep is not in it (`keeping`), nor is the language model.
     """
     d, copies = suite.model.shape.d, list(copies)
     if not any(count for _, count in copies):
@@ -45,6 +49,33 @@ def measuring(suite: Suite, copies: Copies) -> int:
 def comparing(d: int, latents: int) -> int:
     """Bytes to compare two seeds: the other's weights, unit rows of both, a random floor, and the cosines that an assignment is made of."""
     return 32 * d * latents + 12 * (latents if latents <= LIMIT else 0) ** 2
+
+
+def keeping(suite: Suite, reads: Reads) -> tuple[int, int]:
+    """Bytes that metrics keep at all of these readings, as they say themselves: on the host, and where the activations are."""
+    tokens = suite.text.held_out.tokens
+    documents = suite.text.held_out.documents or max(1, tokens // DOCUMENT)
+    rows, host, beside = (tokens // documents,) * documents, 0, 0
+    for training, cell, readings in reads:
+        for reading in readings:
+            usable = min(reading.latents or training.latents, training.latents)
+            setting = Setting(suite.model.shape.d, training.latents, usable, documents, reading.k, rows)
+            for name in cell.metrics[reading]:
+                own = plugins.metric(name).kept_bytes(setting)
+                host, beside = host + own[0], beside + own[1]
+    return host, beside
+
+
+def wanted(suite: Suite, copies: Copies, reads: Reads, device: str) -> dict[str, int]:
+    """Bytes to measure these side by side, by the device that holds them: all on the host if there is no other."""
+    host, beside = keeping(suite, reads)
+    own = measuring(suite, copies) + beside
+    return {device: own, "cpu": host} if device != "cpu" else {"cpu": own + host}
+
+
+def all_fit(wanted: Mapping[str, int]) -> bool:
+    """Whether every device has room for what it is to hold."""
+    return all(fits(size, free(device)) for device, size in wanted.items())
 
 
 def fits(wanted: int, free: int | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sae_bench_htopk import pairs, plugins
+from sae_bench_htopk import leads, plugins
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Variant
 from sae_bench_htopk.markdown import rounded, words
@@ -14,7 +14,7 @@ from sae_bench_htopk.sizes import budgets, compared, measured
 
 
 class Gain(NamedTuple):
-    """How much better the nested SAE is on so many latents, and what that is not clear of."""
+    """How much better the nested SAE is on so many latents, and what that is not clear of, or was not tested for."""
 
     value: float
     doubts: tuple[str, ...]
@@ -109,8 +109,10 @@ def gain_of(one: Sae, other: Sae, column: str, k: int) -> Gain | None:
     a, b = one.at(column, k), other.at(column, k)
     if not isinstance(a, Number) or not isinstance(b, Number):
         return None
-    lead = pairs.lead(column, k, (one, a), (other, b))
-    return Gain(lead.value, tuple(lead.doubts()))
+    lead = leads.lead(column, k, one, other)
+    ahead = lead if lead.value >= 0 else leads.lead(column, k, other, one)  # who is behind is clear of no noise
+    said = {"not clear": ahead.doubts(), "not tested": list(ahead.untested())}
+    return Gain(lead.value, tuple(f"{verdict}: {words(sources)}" for verdict, sources in said.items() if sources))
 
 
 def cut_to(sae: Sae, size: int) -> Sae:
@@ -120,14 +122,14 @@ def cut_to(sae: Sae, size: int) -> Sae:
 
 
 def verdicts(found: Mapping[int, Gain], asked: Sequence[int]) -> str:
-    """clearly better on 512 by 0.03, worse on 1,024 by 0.001 (not clear of seeds), on 128 not comparable."""
+    """clearly better on 512 by 0.03, worse on 1,024 by 0.001 (not clear: seeds), on 128 not comparable."""
     kinds = dict.fromkeys((gain.side(), gain.doubts) for gain in found.values())
     parts = []
     for side, doubts in kinds:
         alike = {size: gain.value for size, gain in found.items() if (gain.side(), gain.doubts) == (side, doubts)}
         sizes = f" on {words(f'{size:,}' for size in alike)}" if len(alike) < len(asked) else ""
         by = "" if side.endswith("equal") else f" by {amount(list(alike.values()))}"
-        parts.append(f"{side}{sizes}{by}" + (f" (not clear: {words(doubts)})" if doubts else ""))
+        parts.append(f"{side}{sizes}{by}" + (f" ({'; '.join(doubts)})" if doubts else ""))
     missing = words(f"{size:,}" for size in asked if size not in found)
     return ", ".join(parts) + (f", not comparable on {missing}" if len(found) < len(asked) else "")
 

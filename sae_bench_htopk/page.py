@@ -1,10 +1,9 @@
 """One suite's whole page in Markdown, from its board and the data of its figures."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, falloff, figures, pairs, plugins, records, sizes
+from sae_bench_htopk import curve, falloff, figures, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -73,7 +72,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         "## How to read this page",
         how_to_read(board),
         "## Where the numbers come from",
-        provenance(board),
+        origins.provenance(board),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -163,38 +162,3 @@ def meanings(board: Board) -> list[str]:
         columns = [column for column in said or known if column in known and column.startswith(f"{metric}.")]
         lines += [f"- `{column}`{titles.get(column, '')}: {said.get(column, 'unknown metric').replace('; neither is better', '')}" for column in columns]
     return lines
-
-
-def provenance(board: Board) -> str:
-    """What was run where, and everything that differs between records."""
-
-    def all_of(part: str, key: str) -> str:
-        found = {record[part].get(key) for record in board.records}
-        return words(sorted("not known" if value is None and part == "provenance" else plainly(value) for value in found))
-
-    notes = sorted({note for record in board.records for note in record["text"].get("notes", [])})
-    digest = hashlib.sha256("".join(records.as_text(record) for record in board.records).encode()).hexdigest()[:16]
-    lines = [
-        f"Model: {all_of('model', 'path')}, revision {all_of('model', 'revision')}, fingerprint {all_of('model', 'fingerprint')}",
-        f"Text fingerprints: training {all_of('text', 'train')}, calibration {all_of('text', 'calibration')}, held out {all_of('text', 'held_out')}",
-        *(f"Text: {note}" for note in notes),
-        *(f"{name}: {all_of('provenance', key)}" for name, key in (("Commit", "commit"), ("Uncommitted changes", "dirty"))),
-        f"Trained on: {words(sorted({str(record['provenance'].get('when', 'unknown'))[:10] for record in board.records}))}",
-        *(f"{name}: {all_of('provenance', key)}" for name, key in (("Machine", "machine"), ("Device", "device"), ("Threads", "threads"))),
-        f"Deterministic algorithms: {all_of('provenance', 'deterministic')}",
-        f"Versions: {versions(board)}",
-        f"Records: {len(board.records)} in [{board.suite}/]({board.suite}/), digest {digest}",
-        *(f"Left out: {sentence}" for sentence in board.left_out),
-    ]
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def plainly(value: Any) -> str:
-    """A value of a record as words."""
-    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def versions(board: Board) -> str:
-    """Each package with all of its versions."""
-    pairs = {(name, str(version or "of a checkout")) for record in board.records for name, version in record["provenance"].get("versions", {}).items()}
-    return ", ".join(f"{name} {version}" for name, version in sorted(pairs)) or "unknown"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sae_bench_htopk import memory, plugins, records, seeds
+from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest
 from sae_bench_htopk.markdown import words
@@ -80,19 +80,25 @@ def item(suite: Suite, training: Training, root: Path, before: Sequence[Item] = 
 
 
 def measured(suite: Suite, training: Training, record: records.Record, root: Path, before: Sequence[Item]) -> Item:
-    """What is left to do where every reading is in the record: to compare it with twins whose weights are here now, or will be by then."""
+    """What is left to do where every reading is in the record: to compare it with twins whose weights are here now, or will be by then.
+
+    What a damaged file keeps from being compared is no work that a run could do, so it is said and not asked for.
+    """
     every, known = "every reading is in its record", seeds.known(record.get("stability", ()))
     if reason := record.get("unusable"):
         return Item(training, "done", f"{every}, without numbers: {reason}; delete record and weights to train it again", [])
     todo = {each.training.key: each.todo for each in before}
-    lacking = tuple(
-        other
-        for other in seeds.twins(training, [each.training for each in before])
-        if todo[other.key] == "train" or (other.key not in known and weights_path(root, suite.name, other.key).is_file())
-    )
-    if lacking and weights_path(root, suite.name, training.key).is_file():
-        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in lacking)}", [], lacking)
-    return Item(training, "done", every, [])
+    others = [other for other in seeds.twins(training, [each.training for each in before]) if todo[other.key] == "train" or other.key not in known]
+    if not others or not (own := weights_path(root, suite.name, training.key)).is_file():
+        return Item(training, "done", every, [])
+    if not weights.whole(own):
+        return Item(training, "done", f"{every}; its weights are damaged, so it is compared with no other seed", [])
+    lacking = tuple(other for other in others if todo[other.key] == "train" or weights.whole(weights_path(root, suite.name, other.key)))
+    damaged = [other.seed for other in others if other not in lacking and weights_path(root, suite.name, other.key).is_file()]
+    said = f"; the weights of seed {words(damaged)} are damaged (with its record deleted as well, they are trained again)" if damaged else ""
+    if lacking:
+        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in lacking)}{said}", [], lacking)
+    return Item(training, "done", f"{every}{said}", [])
 
 
 def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[Item]]:
@@ -104,12 +110,17 @@ def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[It
     by_seed = [mine for seed in suite.seeds if (mine := [each for each in todo if each.training.seed == seed])]
     if any(each.todo == "train" for each in todo) or len(by_seed) < 2:
         return by_seed
-    return [todo] if memory.fits(memory.measuring(suite, copies(todo)), memory.free(device)) else by_seed
+    return [todo] if memory.all_fit(memory.wanted(suite, copies(todo), reads(todo), device)) else by_seed
 
 
 def copies(some: Sequence[Item]) -> list[tuple[Training, int]]:
     """How often the weights of each training are held where all of these are measured side by side; a comparison holds them once."""
     return [(each.training, len(each.missing) or 1) for each in some if each.todo != "done"]
+
+
+def reads(some: Sequence[Item]) -> list[tuple[Training, Cell, list[Reading]]]:
+    """The readings that are measured side by side where all of these are."""
+    return [(each.training, cell, readings) for each in some for cell, readings in each.missing]
 
 
 def changed_variants(root: Path) -> dict[str, str]:

@@ -122,7 +122,8 @@ class Runner:
         try:
             _, story = weights.load(path, variant := self.build(training.kind(), training))
         except weights.WeightsError as error:
-            return Absent(f"the weights of seed {training.seed} could not be read: {error}")
+            note(f"{training.label()}: {error}")  # the record does without the path
+            return Absent(f"the weights of seed {training.seed} could not be read")
         return Missing(f"seed {training.seed}: {reason}") if (reason := unusable(variant, story)) else variant
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:
@@ -173,9 +174,9 @@ class Runner:
         """Completes the pairs of what is measured already with twins whose weights have come since; no reading is measured again."""
         if not items:
             return
-        folder, first = plan.record_folder(self.root, self.suite.name), items[0].training
-        units, _ = weights.load(plan.weights_path(self.root, self.suite.name, first.key), self.build(first.kind(), first))
-        kin = Kin(self.calibration_rows(units), self.stored, {})
+        folder, units = plan.record_folder(self.root, self.suite.name), self.units_of([item.training for item in items])
+        x = torch.zeros(0, self.suite.model.shape.d) if units is None else self.calibration_rows(units)  # without units nothing can be loaded to be compared
+        kin = Kin(x, self.stored, {})
         for item in items:
             note(f"{item.training.label()}: comparing with seed {words(other.seed for other in item.twins)}")
             record = plan.known_record(self.root, self.suite.name, item.training.key)
@@ -183,6 +184,15 @@ class Runner:
             found, before = kin.agreements(item.training, item.twins), record.get("stability", [])
             others = [pair for pair in before if pair["train_key"] not in {pair["train_key"] for pair in found}]
             records.write(folder, record | {"stability": merged(before, [*others, *found])})
+
+    def units_of(self, trainings: Sequence[Training]) -> Units | None:
+        """The stream's units, from the first of their files that can be read."""
+        for training in trainings:
+            try:
+                return weights.load(plan.weights_path(self.root, self.suite.name, training.key), self.build(training.kind(), training))[0]
+            except weights.WeightsError:
+                continue  # `stored` says it
+        return None
 
     def calibrate(self, reads: Sequence[Read], x: Float[Tensor, "rows d"], seed: str) -> None:
         """Thresholds and ranks of every SAE that has numbers; what training gave no threshold for is not read by it."""
@@ -232,7 +242,8 @@ class Runner:
         before = self.known(item) or {"rows": [], "cost": {}}
         new = {row["read_key"] for row in rows}
         wanted = {key for cell in training.cells for key in cell.keys.values()} - new
-        rows = [row for row in before["rows"] if row["read_key"] in wanted] + rows
+        now = provenance(self.device)
+        rows = [row for row in before["rows"] if row["read_key"] in wanted] + [row | {"measured": now["when"]} for row in rows]
         shells = story.get("shells") or before.get("sae", {}).get("shells")
         return {
             "schema": records.SCHEMA,
@@ -263,7 +274,7 @@ class Runner:
                 "rate": training.recipe.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
             },
             "provenance": story["provenance"],  # of the weights
-            "measured": provenance(self.device),  # of the newest rows
+            "measured": {when: run for when, run in {**dated(before), now["when"]: now}.items() if when in {row.get("measured") for row in rows}},
         }  # fmt: skip
 
     def page(self) -> Path:
@@ -300,6 +311,11 @@ def shell_ends(variant: Variant) -> list[int]:
     """The sizes of its nested dictionaries, the innermost first and the whole last; the whole alone where nothing is nested."""
     sizes = variant.shells().bincount()
     return [int(size) for size in sizes.cumsum(0)[sizes > 0]]
+
+
+def dated(record: records.Record) -> dict[str, Any]:
+    """What measured the rows of a record, by the time that stands in each row; of earlier ones, whose rows name none, nothing is known."""
+    return {when: run for when, run in record.get("measured", {}).items() if isinstance(run, dict) and "when" in run}
 
 
 def unusable(variant: Variant, story: Mapping[str, Any]) -> str:

@@ -30,6 +30,15 @@ def save(path: Path, variant: Variant, units: Units, training: dict[str, Any]) -
     os.replace(temporary, path)
 
 
+def whole(path: Path) -> bool:
+    """Whether a file is there and is, as far as its beginning and its length tell, all that was saved; reads no weights."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "facts" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load(path: Path, variant: Variant) -> tuple[Units, dict[str, Any]]:
     """Fills `variant`, and returns the stream's units and the facts of the training. Raises WeightsError on a damaged file."""
     try:

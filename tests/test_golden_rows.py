@@ -1,4 +1,4 @@
-"""What every metric says of one fixed SAE on one fixed text: if a number moves, EVALUATION_VERSION must rise.
+"""What every metric says of one fixed SAE on one fixed text, and a few columns of every other way to read one: if a number moves, EVALUATION_VERSION must rise.
 
 python -m tests.test_golden_rows writes golden_rows.json anew. Weights and text come from no library whose numbers might change.
 """
@@ -16,6 +16,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from sae_bench_htopk import keys, plugins
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Reading, Statistics, Variant
+from sae_bench_htopk.controls import CONTROLS
 from sae_bench_htopk.evaluate import Job, empty, measure
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.pretrain import train_tokenizer
@@ -27,6 +28,19 @@ from sae_bench_htopk.windows import Window, collate, cut, lengths
 FILE = Path(__file__).with_name("golden_rows.json")
 D, LATENTS, K, CONTEXT, BOS, VOCABULARY = 24, 64, 5, 32, 2, 132
 READINGS = {"row": Reading(K), "threshold": Reading(4, 40, "threshold")}
+FURTHER = {  # where a metric costs nothing: how codes are chosen, thresholds calibrated and latents ranked, by (variant, its settings)
+    "topk": ({"k": K}, {
+        "row after": Reading(K, 24, cut="after"), "row narrow after": Reading(3, 24, cut="after"), "threshold after": Reading(4, 24, "threshold", "after"),
+        "by frequency": Reading(K, 24, rank="frequency"), "by spectrum": Reading(K, 24, rank="spectrum"),
+        "by random": Reading(4, 24, "threshold", rank="random"),
+    }),
+    "batchtopk": ({"k": K}, {"ema": Reading(K, select="ema"), "threshold": Reading(3, select="threshold")}),
+    "matryoshka": ({"k": K, "groups": (0.25, 0.5, 1.0)}, {"row": Reading(K, 24), "threshold": Reading(4, 24, "threshold")}),
+    "relu": ({"l1": 0.1}, {"budget that was measured": Reading(4, 24)}),
+    "pca": ({"k": K}, {"components": Reading(K)}),
+}  # fmt: skip
+CHEAP = ("explained_variance", "sparsity", "sparsity_curve")
+SHOWN = ("explained_variance.ev", "explained_variance.cosine", "sparsity.l0", "sparsity.dead", "sparsity_curve.ev_mean")
 LOOSE = {"interpretability": 3e-3}  # fits by an iteration that stops early: weights that differ by 1e-7 moved one by 4e-4, and nothing else by 3e-7
 WORDS = ("alder", "birch", "cedar", "elder", "hazel", "larch", "maple", "rowan", "thuja")
 
@@ -69,7 +83,7 @@ def subject() -> SubjectModel:
 
 
 def rows(noise: float = 0.0) -> dict[str, dict[str, Any]]:
-    """Every metric at both readings; `noise` moves the model's weights by so much of themselves, to see what rounding may do."""
+    """Every metric at both readings, and cheap ones at others; `noise` moves the model's weights by so much of themselves, to see what rounding may do."""
     texts = [text(index) for index in range(len(WORDS))]
     windows: list[Window] = list(cut((Document(str(index), one, "") for index, one in enumerate(texts)), encode, CONTEXT))
     model, batch = subject(), collate(windows, CONTEXT, BOS)
@@ -82,22 +96,41 @@ def rows(noise: float = 0.0) -> dict[str, dict[str, Any]]:
     statistics = Statistics((raw.mean(0) * scale).float(), (centred.T @ centred / len(raw)).float())
     units = Units(scale, float(raw.norm(dim=1).float().quantile(0.97)), statistics)
     metrics = {name: plugins.metric(name) for name in plugins.names("metrics")}
-    job = Job(sae(units, raw.float() * scale), {reading: metrics for reading in READINGS.values()})
-    held = empty(model, [job], len(texts), lengths(windows, len(texts)), units)
-    measure(model, batch, units, texts, [job], held)
-    return {name: summary(held[0, reading], metrics, len(texts)) for name, reading in READINGS.items()}
+    x, cheap = raw.float() * scale, {name: metrics[name] for name in CHEAP}
+    jobs = [Job(sae("topk", {"k": K}, list(READINGS.values()), units, x), {reading: metrics for reading in READINGS.values()})]
+    for variant, (config, further) in FURTHER.items():
+        jobs.append(Job(sae(variant, config, list(further.values()), units, x), {reading: cheap for reading in further.values()}))
+    held = empty(model, jobs, len(texts), lengths(windows, len(texts)), units)
+    measure(model, batch, units, texts, jobs, held)
+    found = {name: summary(held[0, reading], metrics, len(texts)) for name, reading in READINGS.items()}
+    for index, (variant, (_, further)) in enumerate(FURTHER.items(), 1):
+        for name, reading in further.items():
+            found[f"{variant}: {name}"] = shown(summary(held[index, reading], cheap, len(texts)), jobs[index].variant.calibration.budget)
+    return found
 
 
-def sae(units: Units, x: torch.Tensor) -> Variant:
+def shown(row: dict[str, Any], budget: int) -> dict[str, Any]:
+    """A few columns, and the budget."""
+    values = {column: row["values"][column] for column in SHOWN if column not in row["missing"]}
+    return {"values": values | {"budget": budget}, "missing": {}}
+
+
+def sae(name: str, config: dict[str, Any], readings: list[Reading], units: Units, x: torch.Tensor) -> Variant:
     """Its encoder is the decoder's, a little off; calibrated on the text itself."""
-    kind = plugins.variant("topk")
-    variant = kind(kind.Config(k=K), D, LATENTS, 0)
+    kind = CONTROLS[name] if name in CONTROLS else plugins.variant(name)
+    settings = kind.Config(**config)
+    variant = kind(settings, D, LATENTS, 0)
+    if name == "pca":
+        variant.start(units.statistics)
+        calibrate(variant, readings, x, kind.native(settings), kind.budget(settings))
+        return variant
     fill(variant, 2, 0.2)
     with torch.no_grad():
+        variant.ema_threshold.fill_(0.3)
         variant.W_enc.mul_(0.3).add_(variant.W_dec)
         variant.b_enc.mul_(0.1)
         variant.b_dec.copy_(units.statistics.mean)
-    calibrate(variant, list(READINGS.values()), x, kind.native(variant.config), K)
+    calibrate(variant, readings, x, kind.native(settings), kind.budget(settings))
     return variant
 
 

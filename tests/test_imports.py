@@ -17,7 +17,7 @@ ORDER = [
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs",
+        "leads", "pairs", "origins",
     },
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},

@@ -289,6 +289,22 @@ def test_words_of_variants_and_columns(built: Path) -> None:
     )
 
 
+def test_numbers_that_were_measured_later_than_weights_were_trained_say_so(tmp_path: Path) -> None:
+    """A line for each run that made weights, and for each that measured rows; rows of earlier records, which name none, are not known."""
+    one, other = make("topk", 8), make("topk", 32)
+    later = {**one["provenance"], "commit": "def", "dirty": True, "when": "2027-01-02T03:04:05+00:00"}
+    runs = {"first": one["provenance"], "then": later}
+    one["rows"] = [{**row, "measured": "first" if index < 2 else "then"} for index, row in enumerate(one["rows"])]
+    lines = section(page_of(put(tmp_path, [{**one, "measured": runs}, {**other, "measured": later}])), "Where the numbers come from").splitlines()
+    by, rest = "machine a machine, device cpu, threads 2, deterministic algorithms yes, torch 2.13.0", len(one["rows"]) - 2
+    assert [line for line in lines if line.startswith("- Weights: ")] == [f"- Weights: commit abc, uncommitted changes no, {by}; 2026-11-20 (2 SAEs)"]
+    assert sorted(line for line in lines if line.startswith("- Numbers: ")) == [
+        f"- Numbers: commit abc, uncommitted changes no, {by}; 2026-11-20 (2 rows)",
+        f"- Numbers: commit def, uncommitted changes yes, {by}; 2027-01-02 ({rest} rows)",
+        f"- Numbers: not known by which commit and where; date not known ({len(other['rows'])} rows)",
+    ]
+
+
 def test_learning_rates_that_differ_are_said(tmp_path: Path) -> None:
     """On the page's list of what to know, and for each SAE; nothing is said where all have one."""
     for rates, said in (((0.006, 0.006), False), ((0.006, 0.012), True)):

@@ -1,12 +1,20 @@
 """What is free, as made-up system files say it, and what fits."""
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scipy import sparse
 
-from sae_bench_htopk import memory, suite
-from sae_bench_htopk.keys import Training
+from sae_bench_htopk import memory, plugins, suite
+from sae_bench_htopk.contract import Reading
+from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.plugins import code_of
 from sae_bench_htopk.trainer import Recipe
+from tests.test_metrics import made_up, measured
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:
@@ -53,3 +61,65 @@ def test_what_is_held_grows_with_every_copy() -> None:
     assert all_of_them - one == pytest.approx(26 * 2 * 4 * 65_536 * 2304, rel=0.01)
     assert not memory.fits(all_of_them, 80 * 10**9) and memory.fits(one, 80 * 10**9)
     assert memory.measuring(chosen, [(trainings[0], 2)]) > one and memory.measuring(chosen, []) == 0 == memory.learning(chosen, [])
+
+
+def bytes_of(matrix: sparse.csr_matrix) -> int:
+    """Of its entries, without the ends of rows."""
+    return int(matrix.data.nbytes + matrix.indices.nbytes)
+
+
+HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
+    "explained_variance": lambda metric: (0, metric.errors.nbytes),
+    "interpretability": lambda metric: (sum(map(bytes_of, metric.codes)), 0),
+    "representational_similarity": lambda metric: (
+        metric.x_hat.nbytes + bytes_of(metric.codes),
+        metric.streamed.x_hat.sums.nbytes + metric.streamed.sums.nbytes,
+    ),
+    "sparsity": lambda metric: (2 * bytes_of(metric.firing) + metric.lengths.nbytes, 0),
+    "sparsity_curve": lambda metric: (0, sum(part.nbytes for part in metric.sums)),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_metric_keeps_about_what_it_says(name: str) -> None:
+    """On both sides no more, and not much less, once it has seen more rows than its sample holds; downstream_loss keeps little and says nothing."""
+    batch = made_up(rows=5000 if name == "interpretability" else 1000)
+    metric: Any = measured(name, [batch])
+    k = math.ceil(len(batch.codes.values) / len(batch.x_hat)) if name != "sparsity_curve" else metric.setting.k
+    said, held = type(metric).kept_bytes(metric.setting._replace(k=k)), HELD[name](metric)
+    assert all(0.95 * mine <= promised <= 3 * mine for promised, mine in zip(said, held, strict=True)), (said, held)
+    assert plugins.metric("downstream_loss").kept_bytes(metric.setting) == (0, 0)
+
+
+def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts() -> None:
+    """By hand at Gemma's width: two readings of one metric; on a GPU each memory has its own, without one there is a single sum."""
+    chosen = suite.load("gemma2_2b")
+    d, documents = 2304, 100
+    chosen = replace(chosen, text=replace(chosen.text, held_out=replace(chosen.text.held_out, tokens=200_000, documents=documents)))
+    training = Training("0", "topk", None, 65_536, 0, False, Recipe(tokens=1, batch=1, latents=65_536))
+    readings = [Reading(32), Reading(64)]
+    cell = Cell("topk", None, "row", dict.fromkeys(readings, ("representational_similarity", "sparsity_curve")), {})
+    reads = [(training, cell, readings)]
+    host, beside = 4096 * (2 * 4 * d + 8 * (32 + 64)), 2 * 2 * 8 * (d + 2) ** 2 + 8 * documents * (65 + 129)
+    assert memory.keeping(chosen, reads) == (host, beside) and memory.keeping(chosen, []) == (0, 0)
+    own = memory.measuring(chosen, [(training, 1)])
+    assert memory.wanted(chosen, [(training, 1)], reads, "cuda") == {"cuda": own + beside, "cpu": host}
+    assert memory.wanted(chosen, [(training, 1)], reads, "cpu") == {"cpu": own + beside + host}
+
+
+def test_all_fits_only_if_every_device_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU with room enough is of no use where the host has none."""
+    monkeypatch.setattr(memory, "free", lambda device: {"cuda": 100, "cpu": 20}[device])
+    assert memory.all_fit({"cuda": 50, "cpu": 10}) and not memory.all_fit({"cuda": 50, "cpu": 11}) and not memory.all_fit({"cuda": 51, "cpu": 0})
+
+
+def test_what_a_metric_says_of_its_memory_is_in_no_key(tmp_path: Path) -> None:
+    """Else a better guess would measure every row anew; any other method counts."""
+    plain = "class One:\n    def update(self):\n        pass\n"
+    for name, text in (
+        ("plain", plain),
+        ("says", plain + "    def kept_bytes(self):\n        return 1, 2\n"),
+        ("does", plain + "    def kept(self):\n        pass\n"),
+    ):
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    assert code_of(tmp_path / "plain.py") == code_of(tmp_path / "says.py") != code_of(tmp_path / "does.py")

@@ -11,7 +11,7 @@ from sae_bench_htopk.run import shell_ends
 from tests.test_leaderboard import Made, N, borrowed, make, page_of, put, section
 from tests.test_sizes import both_cuts, of_base
 
-UNKNOWN = r" \(not clear: documents not known and seeds not known\)"
+UNKNOWN = r" \(not tested: documents and seeds\)"
 
 
 def said(root: Path, made: list[Made]) -> str:
@@ -79,7 +79,7 @@ def test_a_lead_is_called_clear_where_documents_and_seeds_bear_it_out(tmp_path: 
         row |= {"draws": {saes.EV: list(row["values"][saes.EV] + swings + own)}, "drawn": "d1"}
     columns = said(tmp_path, made).split("16 of 1,024) ")[1].split("; ")
     assert re.fullmatch(r"EV better on 512 by 0\.06\d? \(not clear: documents\), clearly better on 1,024 by 0\.02\d?", columns[0])
-    assert re.fullmatch(r"ΔCE better by 0\.02\d? to 0\.06\d? \(not clear: documents not known\)", columns[1])
+    assert re.fullmatch(r"ΔCE better by 0\.02\d? to 0\.06\d? \(not tested: documents\)", columns[1])
 
 
 def test_what_was_measured_at_equal_l0_alone_is_told_there(tmp_path: Path) -> None:

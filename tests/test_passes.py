@@ -145,6 +145,52 @@ def test_a_pair_is_completed_when_its_weights_are_back(material: Path, copy: Pat
 
 
 @pytest.mark.usefixtures("no_page")
+def test_a_damaged_file_of_weights_stops_no_comparison(material: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a file of the first of two: plan says so and asks for the other alone; found damaged only in the run, the page is still written."""
+    whole = {variant: forget(copy, variant, 1)["stability"] for variant in ("topk", "batchtopk")}
+    with pytest.MonkeyPatch.context() as patched:
+        refuse_training(patched)
+        moved = [(path, path.with_suffix(".gone")) for path in (weights_of(copy, variant, 0) for variant in whole)]
+        for here, there in moved:
+            here.rename(there)
+        assert main(arguments(material, copy)) == 0
+        for here, there in moved:
+            there.rename(here)
+        bytes_of = {path: path.read_bytes() for path in (*(here for here, _ in moved), weights_of(copy, "topk", 1))}
+        for path in (weights_of(copy, "topk", 0), weights_of(copy, "topk", 1)):
+            with patched.context() as unseen:
+                unseen.setattr(plan.weights, "whole", lambda _: True)
+                path.write_bytes(bytes_of[path][: len(bytes_of[path]) // 2])
+                assert {key for key, item in todo(material, copy).items() if item.todo == "compare"} >= {("topk", 1)}
+                assert main(arguments(material, copy)) == 0 and "delete it" in capsys.readouterr().err
+            (pair,) = record(copy, "topk", 1)["stability"]
+            assert pair["missing"] == f"the weights of seed {int(path == weights_of(copy, 'topk', 1))} could not be read"
+            assert record(copy, "batchtopk", 1)["stability"] == whole["batchtopk"]
+            items = todo(material, copy)
+            assert {item.todo for item in items.values()} == {"done"} and " damaged" in items["topk", 1].why
+            path.write_bytes(bytes_of[path])
+        assert todo(material, copy)["topk", 1].todo == "compare"
+        assert main(arguments(material, copy)) == 0
+    assert record(copy, "topk", 1)["stability"] == whole["topk"] and {item.todo for item in todo(material, copy).values()} == {"done"}
+
+
+@pytest.mark.usefixtures("no_page")
+def test_every_row_says_which_run_measured_it(material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are kept keep theirs beside those of a later run; what measured no row any more is forgotten."""
+    refuse_training(monkeypatch)
+    first = record(copy, "topk", 1)
+    assert {row["measured"] for row in first["rows"]} == set(first["measured"])
+    monkeypatch.setattr(run, "provenance", lambda _: {"commit": "b" * 40, "dirty": True, "when": "2099-01-01T00:00:00+00:00"})
+    assert main(arguments(material, copy, read={"k": [2, 4, 8]})) == 0
+    second = record(copy, "topk", 1)
+    later = {row["reading"]["k"] for row in second["rows"] if row["measured"] == "2099-01-01T00:00:00+00:00"}
+    assert later == {2} and set(second["measured"]) == {*first["measured"], "2099-01-01T00:00:00+00:00"}
+    assert second["provenance"] == first["provenance"]
+    assert main(arguments(material, copy, **SEED_1)) == 0
+    assert set(record(copy, "topk", 1)["measured"]) == {"2099-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.usefixtures("no_page")
 def test_a_further_metric_takes_nothing_from_what_is_known_of_the_latents(material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the twin's weights or without them: power laws and pairs are those of before, and a further reading leaves them too."""
     before = record(copy, "topk", 1)
