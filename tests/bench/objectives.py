@@ -29,6 +29,11 @@ CASES: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {  # name -
     "J = 8, 16, 24, 32": ("hierarchical_topk", {"k": 32, "prefixes": 8}, {}),
     "J = 8, 16, 32": ("hierarchical_topk", {"k": 32, "prefixes": (8, 16, 32)}, {}),
     "Multi-TopK: L(8) + L(32) / 8": ("hierarchical_topk", {"k": 32, "prefixes": (8, 32), "weights": (1.0, 0.125)}, {}),
+    # so many latents that some die
+    "topk, 8,192 latents": ("topk", {"k": 32}, {"latents": 8192}),
+    "topk, 8,192 latents, no AuxK": ("topk", {"k": 32}, {"latents": 8192, "auxk": 0.0}),
+    "J = 1..32, 8,192 latents": ("hierarchical_topk", {"k": 32}, {"latents": 8192}),
+    "J = 1..32, 8,192 latents, no AuxK": ("hierarchical_topk", {"k": 32}, {"latents": 8192, "auxk": 0.0}),
 }
 FILE = Path(__file__).with_suffix(".jsonl")
 
