@@ -3,10 +3,9 @@
 python -m tests.bench.rates
 
 Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text: the error, and where a penalty stands in the
-place of a budget, error and penalty. Appends to rates.jsonl beside this file,
-skips what is there already, prints a Markdown table (the mean error over seeds, the best rate in bold, and what the suite's rate costs),
-and draws rates.svg. A second table has the rates between which it is close, with one seed and as many tokens as the suite: longer training
-wants lower rates.
+place of a budget, error and penalty. Appends to rates.jsonl beside this file, skips what is there already, prints a Markdown table (the mean
+error over seeds, the best rate in bold, and what the suite's rate costs), and draws rates.svg. A second table has the rates between which it
+is close, with one seed and as many tokens as the suite: longer training wants lower rates.
 """
 
 import json
