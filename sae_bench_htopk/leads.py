@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from sae_bench_htopk import frontier
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.markdown import words
@@ -15,6 +16,7 @@ from sae_bench_htopk.resampling import FEWEST
 from sae_bench_htopk.saes import COMPARED, L0, Row, Sae, value_of
 
 NORMAL = 1.96  # standard errors in half a 95% interval, where the error is known well
+STEEPER = 2.0  # beyond its readings a curve may be as much steeper than between them
 SAME_L0 = 1e-3  # relative: two L0s that are no further apart than this are one
 ROUNDING = 1e-9  # a lead that is no larger is one of the arithmetic
 
@@ -33,6 +35,11 @@ class Held(NamedTuple):
     def l0(self) -> float:
         """Where the number stands, the geometric mean over seeds: at k, but for a seed without readings on both sides of it."""
         return math.exp(fmean(sum(share * math.log(value_of(row, L0) or 1.0) for share, row in found) for found in self.parts.values()))
+
+    def slope(self) -> float:
+        """How much the number changes for each unit of log L0, at most, between neighbouring readings of its SAE."""
+        x, y = frontier.curve(*self.sae.mean_curve(self.column))
+        return float(np.abs(np.diff(y) / np.diff(x)).max()) if len(x) > 1 else math.inf
 
     def interpolated(self) -> bool:
         """Whether any seed's number is."""
@@ -62,6 +69,7 @@ class Lead(NamedTuple):
     documents: float | Missing
     seeds: float | Missing
     l0s: tuple[float, float] | None = None  # where each stands, if they could not be brought to one L0
+    by_l0: float = math.inf  # what the two L0s alone could then make of it
     interpolated: bool = False
 
     def halves(self) -> dict[str, float]:
@@ -74,7 +82,7 @@ class Lead(NamedTuple):
         found = [name for name, half in halves.items() if self.value <= max(half, ROUNDING)]
         if not found and self.value <= math.hypot(*halves.values()):
             found = ["both together"]
-        return found + ["L0"] * (self.l0s is not None)
+        return found + ["L0"] * (self.l0s is not None and self.value <= self.by_l0)
 
     def untested(self) -> dict[str, str]:
         """What it was not tested for, and why."""
@@ -94,7 +102,8 @@ def lead(column: str, k: int, one: Sae, other: Sae) -> Lead:
     apart = abs(math.log(l0s[0] / l0s[1])) > SAME_L0
     value = sign(column) * (fmean(mine.values()) - fmean(theirs.values()))
     noise = over_documents(mine, theirs), over_seeds(mine.values(), theirs.values())
-    return Lead(value, *noise, l0s if apart else None, mine.interpolated() or theirs.interpolated())
+    by_l0 = STEEPER * max(mine.slope(), theirs.slope()) * abs(math.log(l0s[0] / l0s[1])) if apart else 0.0
+    return Lead(value, *noise, l0s if apart else None, by_l0, mine.interpolated() or theirs.interpolated())
 
 
 def over_documents(mine: Held, theirs: Held) -> float | Missing:

@@ -115,6 +115,7 @@ def test_without_readings_on_both_sides_a_lead_of_l0_alone_is_not_clear() -> Non
     assert pairs.verdict(found) == "not clear: L0" and pairs.cells(found)[0].endswith(" (L0 8.000 against 7.850)")
     same = lead(EV, 8, *curve("topk", {4: 4.0, 8: 7.851}), *curve("batchtopk", {4: 4.0, 8: 7.85}))
     assert same.l0s is None and same.value == pytest.approx(0.1 * math.log(7.851 / 7.85))
+    assert found.by_l0 == pytest.approx(2 * 0.1 * math.log(8 / 7.85))
     exact = lead(EV, 8, *curve("topk", {8: 8.0}), *curve("batchtopk", {8: 8.0}))
     assert exact.l0s is None and not exact.interpolated
 
@@ -169,6 +170,8 @@ def test_seeds_without_spread_and_single_ones() -> None:
         (leads.Lead(-0.007, 0.006, 0.003), "not clear: documents; seeds"),
         (leads.Lead(1e-17, 0.0, 0.0), "not clear: documents; seeds"),
         (leads.Lead(0.007, 0.006, 0.003, (8.1, 7.9)), "not clear: L0"),
+        (leads.Lead(0.007, 0.006, 0.003, (8.1, 7.9), 0.008), "not clear: L0"),
+        (leads.Lead(0.007, 0.006, 0.003, (8.1, 7.9), 0.005), "clear"),
         (leads.Lead(0.007, Missing("x"), 0.003), "not tested: documents (clear of seeds)"),
         (leads.Lead(0.007, Missing("x"), 0.008), "not clear: seeds (documents not tested)"),
         (leads.Lead(0.007, Missing("x"), Missing("y")), "not tested: documents and seeds"),
