@@ -43,7 +43,7 @@ def ahead(best: Best) -> str:
 def one_for_all(board: Board) -> str:
     """How far the SAE that best serves several budgets below its own, too, is from the best SAE trained at each."""
     answers = []
-    for sae in board.saes:
+    for sae in (sae for sae in board.saes if not sae.measured):  # an L0 that came out of training was no budget to serve
         gaps = {}
         for k in (k for k in board.ks if k <= sae.budget):
             own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.trained_at(k) and other is not sae])
