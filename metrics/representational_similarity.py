@@ -13,8 +13,8 @@ from torch import Tensor
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
 from sae_bench_htopk.draws import Draws
 from sae_bench_htopk.hsic import MIN_ROWS, Streamed
-from sae_bench_htopk.probing import code_matrix
 from sae_bench_htopk.representations import Dense, Sparse
+from sae_bench_htopk.sample import code_matrix
 from sae_bench_htopk.similarity import Answers, Side, Similarity
 from sae_bench_htopk.strata import Stratified, stratify
 

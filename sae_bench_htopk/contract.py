@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae_bench_htopk import choose, ops
+from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.prefix_loss import prefix_loss
 
 Selector: TypeAlias = Literal["row", "threshold", "ema"]
@@ -288,6 +289,8 @@ class Text:
     massive: Bool[Tensor, " rows"]  # norms above the stream's limit: counted, and out of headline numbers
     texts: Sequence[str]  # the text of every held-out document
     model: Continuation
+    embed: Callable[[Int[Tensor, " tokens"]], Float[Tensor, "tokens width"]] | None = None  # the language model's input embeddings
+    labels: Labels | None = None  # who knows what its tokens are; None: nobody but the text itself
 
 
 class Missing(NamedTuple):
@@ -339,6 +342,8 @@ class Setting(NamedTuple):
     norms: Float[Tensor, " latents"] | None = None  # of decoder rows; None: all are 1
     statistics: Statistics | None = None  # of the text that was trained on
     shells: Int[Tensor, " latents"] | None = None  # the nested dictionary that each latent belongs to, the innermost 0; None: there is one
+    W_dec: Float[Tensor, "latents d"] | None = None
+    order: Int[Tensor, " latents"] | None = None  # latents by importance on calibration text, the first to be kept first, inner shells before outer ones
 
 
 class Metric(ABC):

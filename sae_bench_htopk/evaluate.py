@@ -83,7 +83,7 @@ def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Seque
     massive = units.is_massive(raw)
     splice = Splice(model, windows, captured, units, massive)
     document, position, token, span = (part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span))
-    return Text(raw * units.scale, document, position, token, span, massive, texts, splice)
+    return Text(raw * units.scale, document, position, token, span, massive, texts, splice, model.embed)
 
 
 def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
@@ -128,10 +128,11 @@ def empty(
     held: dict[tuple[int, Reading], dict[str, Metric]] = {}
     lengths, statistics = None if rows is None else tuple(rows), None if units is None else units.statistics
     for index, job in enumerate(jobs):
-        norms, shells = job.variant.W_dec.detach().norm(dim=1), job.variant.shells()
+        W_dec, shells, order = job.variant.W_dec.detach(), job.variant.shells(), job.variant.calibration.order.get("importance")
+        norms = W_dec.norm(dim=1)
         for reading, wanted in job.readings.items():
             usable = min(reading.latents or len(norms), len(norms))
-            setting = Setting(model.d, len(norms), usable, documents, reading.k, lengths, norms, statistics, shells)
+            setting = Setting(model.d, len(norms), usable, documents, reading.k, lengths, norms, statistics, shells, W_dec, order)
             held[index, reading] = {name: kind(setting) for name, kind in wanted.items()}
     return held
 

@@ -98,6 +98,11 @@ class SubjectModel:
             raise ModelError(f"model.path: the tokenizer gives id {largest}, the model knows 0 to {self.vocabulary - 1}; they do not belong together")
         return ids, np.array(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
 
+    def embed(self, tokens: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens width"]:
+        """The input embeddings of some tokens, on the CPU."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table.detach()[tokens.to(table.device)].float().cpu()
+
     def activations(self, tokens: Int[Tensor, "windows context"]) -> Float[Tensor, "windows context d"]:
         """The activations at the hook point; no layer after it runs."""
         return self.capture(tokens).activation

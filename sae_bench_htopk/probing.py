@@ -1,137 +1,33 @@
-"""Looks closely at a few held-out rows: which rows, which latents tell a label on some documents, and how well they do on others."""
+"""Which features of a row tell a label on some documents, and how well they do on others: searches, probes and their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
-from sae_bench_htopk.contract import Codes
-from sae_bench_htopk.split import group_near_duplicates
-from sae_bench_htopk.text import Document
+from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, Questions
 
-CHOOSE, FIT, SCORE = 0, 1, 2  # the parts of the documents: no document is in two
 Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]
 
 
-def shuffled(numbers: UInt64[np.ndarray, " rows"]) -> UInt64[np.ndarray, " rows"]:
-    """Each number's place in a fixed shuffle of all 64-bit numbers (splitmix64): no two share one."""
-    mixed: np.ndarray = numbers + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
-
-
-def parts(texts: Sequence[str]) -> Int[np.ndarray, " documents"]:
-    """CHOOSE, FIT or SCORE for each document: a third of the groups of near-duplicates each, dealt out in shuffled order."""
-    groups = group_near_duplicates([Document("", text, "") for text in texts])
-    place = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    part = np.empty(len(place), dtype=np.int64)
-    part[shuffled(np.arange(len(place), dtype=np.uint64)).argsort()] = np.arange(len(place)) % 3
-    return part[[place[group] for group in groups]]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of held-out text and their keys, on the CPU."""
-
-    key: UInt64[np.ndarray, " rows"]
-    document: Int[np.ndarray, " rows"]
-    span: Int[np.ndarray, "rows 2"]
-    x: Float[Tensor, "rows d"]
-
-    def take(self, index: Int[np.ndarray, " chosen"]) -> "Rows":
-        """Some of the rows."""
-        return Rows(self.key[index], self.document[index], self.span[index], self.x[index])
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """The `limit` rows of smallest key among all rows seen: a random sample of the text that no cut into batches can change.
-
-    It never changes: `grow` makes the next one, once per batch of text, so that all SAEs that see the same text share it.
-    """
-
-    limit: int
-    pieces: tuple[Rows, ...] = ()
-    bound: int = 2**64  # rows from this key on are surely not in it
-
-    @classmethod
-    @cache
-    def empty(cls, limit: int) -> "Sample":
-        """The sample of no text, where every SAE begins."""
-        return cls(limit)
-
-    @cached_property
-    def seen(self) -> Rows:
-        """All rows still held, in the order in which they came: those of the sample and some others."""
-        keys, documents, spans = (np.concatenate([getattr(piece, name) for piece in self.pieces]) for name in ("key", "document", "span"))
-        return Rows(keys, documents, spans, torch.cat([piece.x for piece in self.pieces]))
-
-    @cached_property
-    def order(self) -> Int[np.ndarray, " rows"]:
-        """Which of the rows in `seen` are the sample, by ascending key."""
-        return self.seen.key.argsort()[: self.limit]
-
-    @cached_property
-    def rows(self) -> Rows:
-        """The sample, by ascending key."""
-        return self.seen.take(self.order)
-
-
-@lru_cache(maxsize=8)
-def grow(
-    sample: Sample,
-    x: Float[Tensor, "batch d"],
-    document: Int[Tensor, " batch"],
-    position: Int[Tensor, " batch"],
-    span: Int[Tensor, "batch 2"],
-    massive: Bool[Tensor, " batch"],
-) -> tuple[Sample, Int[np.ndarray, " entering"], Int[np.ndarray, " kept"] | None]:
-    """The sample after one more batch, the rows of the batch that enter it, and which of the rows then held it keeps (None: all).
-
-    Tensors are told apart by identity: the same text in the same tensors is looked at once, whatever the number of SAEs.
-    """
-    place = document.cpu().numpy().astype(np.uint64) << np.uint64(32) | position.cpu().numpy().astype(np.uint64)
-    key = shuffled(place)
-    entering = np.flatnonzero((key <= np.uint64(sample.bound - 1)) & ~massive.cpu().numpy())
-    index = torch.from_numpy(entering).to(x.device)
-    new = Rows(key[entering], document[index].cpu().numpy(), span[index].cpu().numpy(), x[index].float().cpu())
-    grown = Sample(sample.limit, (*sample.pieces, new), sample.bound)
-    if sum(len(piece.key) for piece in grown.pieces) <= 2 * sample.limit:
-        return grown, entering, None
-    bound = int(grown.rows.key[-1]) + 1
-    return Sample(sample.limit, (grown.rows,), bound), entering, grown.order
-
-
-def code_matrix(codes: Codes, rows: Int[np.ndarray, " chosen"], latents: int) -> sparse.csr_matrix:
-    """The codes of some rows as a sparse [chosen, latents] matrix on the CPU."""
-    values, indices, offsets = (part.cpu().numpy() for part in (codes.values.detach().float(), codes.latents, codes.offsets))
-    return sparse.csr_matrix((values, indices, offsets), shape=(len(offsets) - 1, latents))[rows]
-
-
-def contrast(features: Features, labels: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
-    """|mean of each feature over a label's rows - its mean over the other rows|."""
-    on, rows = labels.sum(0)[:, None], len(labels)
-    sums, total = (features.T @ labels.astype(np.float64)).T, np.asarray(features.sum(0, dtype=np.float64)).reshape(1, -1)
-    difference: np.ndarray = np.abs(sums / on - (total - sums) / (rows - on))
+def contrast(features: Features, on: Bool[np.ndarray, "rows labels"], off: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
+    """|mean of each feature over a label's rows - its mean over the rows without it|."""
+    means = ((features.T @ side.astype(np.float64)).T / side.sum(0)[:, None] for side in (on, off))
+    difference: np.ndarray = np.abs(next(means) - next(means))
     return difference
 
 
-def firing_f1(codes: sparse.csr_matrix, labels: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels latents"]:
+def firing_f1(codes: sparse.csr_matrix, on: Bool[np.ndarray, "rows labels"], off: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels latents"]:
     """F1 of 'the latent fires' as a prediction of each label."""
     fires = codes > 0
-    hits = (fires.T @ labels.astype(np.float64)).T
-    f1: np.ndarray = 2 * hits / (np.asarray(fires.sum(0)).reshape(1, -1) + labels.sum(0)[:, None])
+    hits, wrong = ((fires.T @ side.astype(np.float64)).T for side in (on, off))
+    f1: np.ndarray = 2 * hits / (hits + wrong + on.sum(0)[:, None])
     return f1
 
 
@@ -190,32 +86,6 @@ class RankedScores:
         return float(on @ (off.cumsum() - off / 2) / (on.sum() * off.sum()))
 
 
-@dataclass(frozen=True, eq=False)
-class Questions:
-    """What every SAE is asked: some rows, the labels that each carries, and the part of the documents that it is in."""
-
-    rows: Int[np.ndarray, " asked"]  # their places in the sample
-    carries: Bool[np.ndarray, "asked labels"]
-    document: Int[np.ndarray, " asked"]
-    parts: Int[np.ndarray, " documents"]  # CHOOSE, FIT or SCORE for each document
-
-    @cached_property
-    def part(self) -> Int[np.ndarray, " asked"]:
-        """CHOOSE, FIT or SCORE for each row."""
-        return np.take(self.parts, self.document)
-
-    @cached_property
-    def fewest(self) -> Int[np.ndarray, " labels"]:
-        """The least number of rows with a label, or without it, in any part."""
-        counts = [(self.carries[here].sum(0), (~self.carries[here]).sum(0)) for here in (self.part == which for which in (CHOOSE, FIT, SCORE))]
-        return np.asarray(np.min(counts, axis=(0, 1)))
-
-    def tally(self, predicted: Bool[np.ndarray, " scored"], label: int) -> Tally:
-        """Hits and misses on the rows of SCORE."""
-        here = self.part == SCORE
-        return Tally(predicted, self.carries[here, label], self.document[here], len(self.parts))
-
-
 @dataclass(frozen=True)
 class Probe:
     """A fitted probe of one label, and what it did on the documents of SCORE."""
@@ -227,17 +97,21 @@ class Probe:
 
 def probes(features: Features, questions: Questions, labels: Sequence[int], count: int) -> list[Probe]:
     """For each label a logistic regression on the `count` features of largest contrast: chosen on CHOOSE, fitted on FIT, scored on SCORE."""
-    part, carries = questions.part, questions.carries[:, labels]
-    chosen = strongest(contrast(features[part == CHOOSE], carries[part == CHOOSE]), count)
-    fit, score = (features[part == which] for which in (FIT, SCORE))
-    if sparse.issparse(features):
-        fit, score = fit.tocsc(), score.tocsc()  # columns are picked from them
+    chosen = strongest(contrast(features[questions.part == CHOOSE], *questions.sides(labels, CHOOSE)), count)
+    columns = features if isinstance(features, np.ndarray) else features.tocsc()
     found = []
-    for place, label in enumerate(labels):
-        odds = decisions(dense(fit, chosen[place]), carries[part == FIT, place], dense(score, chosen[place]))
-        ranked = RankedScores(odds, carries[part == SCORE, place], questions.document[part == SCORE])
-        found.append(Probe(chosen[place].tolist(), ranked, questions.tally(odds > 0, label)))
+    for label, picked in zip(labels, chosen, strict=True):
+        rows, (fit, score) = dense(columns, picked), (questions.rows_of(label, part) for part in (FIT, SCORE))
+        odds = decisions(rows[fit], questions.carries[fit, label], rows[score])
+        ranked = RankedScores(odds, questions.carries[score, label], questions.document[score])
+        found.append(Probe(picked.tolist(), ranked, tally(odds > 0, questions, label)))
     return found
+
+
+def tally(predicted: Bool[np.ndarray, " scored"], questions: Questions, label: int) -> Tally:
+    """Hits and misses on the rows of SCORE that the label is asked of."""
+    rows = questions.rows_of(label, SCORE)
+    return Tally(predicted, questions.carries[rows, label], questions.document[rows], len(questions.parts))
 
 
 class Detector(NamedTuple):
@@ -249,10 +123,10 @@ class Detector(NamedTuple):
 
 def detectors(codes: sparse.csr_matrix, questions: Questions, labels: Sequence[int]) -> list[Detector]:
     """For each label the latent whose firing tells it best by F1 on CHOOSE, and its hits and misses on SCORE."""
-    choose = questions.part == CHOOSE
-    best = strongest(firing_f1(codes[choose], questions.carries[choose][:, labels]), 1)[:, 0]
-    score = codes[questions.part == SCORE].tocsc()
-    return [Detector(int(latent), questions.tally(dense(score, latent[None])[:, 0] > 0, label)) for latent, label in zip(best, labels, strict=True)]
+    best = strongest(firing_f1(codes[questions.part == CHOOSE], *questions.sides(labels, CHOOSE)), 1)[:, 0]
+    columns = codes.tocsc()
+    fires = (dense(columns, latent[None])[questions.rows_of(label, SCORE), 0] > 0 for latent, label in zip(best, labels, strict=True))
+    return [Detector(int(latent), tally(fired, questions, label)) for latent, label, fired in zip(best, labels, fires, strict=True)]
 
 
 class Told(NamedTuple):

@@ -21,7 +21,7 @@ SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside eac
     DELTA: ("ΔCE", "lower"),
     "representational_similarity.rsa": ("RSA", "higher"),
     "representational_similarity.cka": ("CKA", "higher"),
-    "interpretability.auc_1": ("probing AUC", "higher"),
+    "sparse_probing.auc_1": ("probing AUC", "higher"),
 }
 COMPARED: Mapping[str, tuple[str, Better]] = {  # all of which the best SAE may be asked for; leads are tested in those that keep their draws
     **SHOWN,

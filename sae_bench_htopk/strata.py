@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 
-from sae_bench_htopk.probing import shuffled
+from sae_bench_htopk.sample import shuffled
 
 
 def quotas(limit: int, lengths: Sequence[int]) -> Int[np.ndarray, " documents"]:

@@ -41,7 +41,7 @@ FURTHER = {  # where a metric costs nothing: how codes are chosen, thresholds ca
 }  # fmt: skip
 CHEAP = ("explained_variance", "sparsity", "sparsity_curve")
 SHOWN = ("explained_variance.ev", "explained_variance.cosine", "sparsity.l0", "sparsity.dead", "sparsity_curve.ev_mean")
-LOOSE = {"interpretability": 3e-3}  # fits by an iteration that stops early: weights that differ by 1e-7 moved one by 4e-4, and nothing else by 3e-7
+LOOSE = {"sparse_probing": 3e-3}  # fits by an iteration that stops early: weights that differ by 1e-7 moved one by 4e-4, and nothing else by 3e-7
 WORDS = ("alder", "birch", "cedar", "elder", "hazel", "larch", "maple", "rowan", "thuja")
 
 

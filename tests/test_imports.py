@@ -8,11 +8,12 @@ from sae_bench_htopk.keys import MEASURING
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "ops", "frontier"},
-    {"choose", "prefix_loss"},
+    {"choose", "prefix_loss", "labels"},
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "labels", "probing", "similarity", "progress", "bits", "card", "pretrain",
+        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
+        "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
@@ -24,7 +25,21 @@ ORDER = [
 ]  # fmt: skip
 OF_PLUGINS = {
     "variants": {"contract", "ops", "prefix_loss"},
-    "metrics": {"contract", "ops", "labels", "probing", "strata", "hsic", "draws", "representations", "similarity", "variance"},
+    "metrics": {
+        "contract",
+        "ops",
+        "labels",
+        "questions",
+        "sample",
+        "transcript",
+        "probing",
+        "strata",
+        "hsic",
+        "draws",
+        "representations",
+        "similarity",
+        "variance",
+    },
 }
 
 

@@ -28,11 +28,11 @@ def row(variant: str, config: Made, native: str, reading: Made, ev: float, l0: f
     """One reading's row; `changes` replace or remove (None) its values."""
     values: dict[str, float | None] = {
         "explained_variance.ev": ev, "explained_variance.fvu": 1 - ev, "sparsity.l0": l0, "sparsity.dead": 3.0, "downstream_loss.delta": 1 - ev,
-        "representational_similarity.rsa": ev - 0.02, "representational_similarity.cka": ev - 0.01, "interpretability.auc_1": 0.8,
+        "representational_similarity.rsa": ev - 0.02, "representational_similarity.cka": ev - 0.01, "sparse_probing.auc_1": 0.8,
     }  # fmt: skip
     values |= changes
     missing = {column: "not asked for at this reading" for column, value in values.items() if value is None}
-    details = {"interpretability": {"labels": {"comment": {"auc_1": 0.91, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": 0.87}}}}
+    details = {"sparse_probing": {"labels": {"comment": {"auc_1": 0.91, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": 0.87}}}}
     key = hashlib.sha256(repr((variant, reading)).encode()).hexdigest()[:16]
     return {
         "variant": variant, "config": config, "budget": config["k"], "read_key": key,
@@ -51,7 +51,7 @@ def rows_of(variant: str, trained: int, seed: int, latents: int, native: str, co
                 l0 = k * (1.0 if select == "row" else 1.01)
                 ev = quality(variant, trained, l0, (size or N) / N * latents / N) + 0.002 * seed - (0.01 if select != native else 0)
                 reading = {"k": k, "latents": size, "select": select, "cut": "before", "rank": "importance"}
-                costly = {"interpretability.auc_1": None} if k == 4 else {}
+                costly = {"sparse_probing.auc_1": None} if k == 4 else {}
                 found.append(row(variant, {"k": trained}, native, reading, ev, l0, **costly))
     return found
 

@@ -15,13 +15,16 @@ from torch import Tensor
 
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Setting, Statistics, Text
-from sae_bench_htopk.labels import LABELS, token_labels
-from sae_bench_htopk.probing import SCORE, RankedScores, Sample, Tally, grow, parts
+from sae_bench_htopk.probing import RankedScores, Tally
+from sae_bench_htopk.python_labels import LABELS, token_labels
+from sae_bench_htopk.questions import SCORE, parts
+from sae_bench_htopk.sample import Sample, SampledCodes, grow, sampled
+from sae_bench_htopk.transcript import NOTHING, Transcript, follow
 from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
 D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
-NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "interpretability"]
+NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing"]
 ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
@@ -140,7 +143,7 @@ def test_a_metric_answers_exactly_its_columns(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made_up()
-    for module, limit in (("representational_similarity", 150), ("interpretability", 600)):  # so that samples overflow, too
+    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600)):  # so that samples overflow, too
         monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
     weights = torch.tensor([2.0, 0, 1, 3, 1, 1, 0, 1, 2])
     one, random = measured(name, [whole]), torch.Generator().manual_seed(5)
@@ -381,20 +384,50 @@ def test_a_sample_takes_of_each_document_its_share_and_leaves_massive_rows_out(m
 
 def test_the_sample_is_the_rows_of_smallest_key_and_shared_by_saes_that_see_the_same_text() -> None:
     whole = made_up().text
-    fields = (whole.x, whole.document, whole.position, whole.span, whole.massive)
-    everything, _, _ = grow(Sample.empty(10_000), *fields)
+    fields = (whole.x, whole.document, whole.position, whole.token, whole.span, whole.massive)
+    everything = grow(Sample.empty(10_000), *fields).sample
     assert len(everything.rows.key) == int((~whole.massive).sum()) and (np.diff(everything.rows.key.astype(float)) >= 0).all()
     sample = Sample.empty(70)
     for start in range(0, len(whole.x), 100):
         piece = tuple(field[start : start + 100] for field in fields)
-        before, (sample, _, _) = sample, grow(sample, *piece)
-        assert grow(before, *piece)[0] is sample
+        before, sample = sample, grow(sample, *piece).sample
+        assert grow(before, *piece).sample is sample
         assert sum(len(held.key) for held in sample.pieces) <= 140
     assert np.array_equal(sample.rows.key, everything.rows.key[:70]) and torch.equal(sample.rows.x, everything.rows.x[:70])
     assert len(np.unique(sample.rows.document)) == DOCUMENTS
 
 
-# interpretability
+def test_the_samples_codes_are_those_of_its_rows_in_their_order_and_shared_by_the_metrics_of_a_reading() -> None:
+    """Whatever the cut; a matrix of some ranks holds the codes of those places in each row, and no others."""
+    batch = made_up()
+    dense = torch.zeros(len(batch.x_hat), LATENTS)
+    dense[torch.arange(len(dense)).repeat_interleave(batch.codes.lengths()), batch.codes.latents] = batch.codes.values
+    held = SampledCodes.empty(70)
+    for start in range(0, len(dense), 100):
+        piece = part(batch, torch.arange(start, min(start + 100, len(dense))))
+        before, held = held, sampled(held, piece.text, piece.codes)
+        assert sampled(before, piece.text, piece.codes) is held
+    place = {(int(document), int(position)): row for row, (document, position) in enumerate(zip(batch.text.document, batch.text.position, strict=True))}
+    rows = [place[int(document), int(position)] for document, position in zip(held.sample.rows.document, held.sample.rows.position, strict=True)]
+    assert len(rows) == 70 and np.array_equal(held.matrix(LATENTS).toarray(), dense[rows].numpy())
+    highest = dense[rows].sort(dim=1, descending=True).values
+    second = held.matrix(LATENTS, 1, 2).toarray()
+    assert np.array_equal(second.sum(1), highest[:, 1].numpy()) and ((second > 0).sum(1) <= 1).all()
+
+
+def test_the_transcript_finds_the_tokens_around_a_row() -> None:
+    """Across batches, within the document alone; what was not shown is NOTHING."""
+    batch = made_up()
+    transcript = Transcript.empty()
+    for start in range(0, len(batch.x_hat), 250):
+        text = part(batch, torch.arange(start, min(start + 250, len(batch.x_hat)))).text
+        before, transcript = transcript, follow(transcript, text)
+        assert follow(before, text) is transcript
+    found = transcript.around(np.array([3, 0]), np.array([1, 99]), 2, 1)
+    assert found.tolist() == [[NOTHING, 0, 1, 2], [47, 48, 49, NOTHING]]  # the token is the position modulo 50
+
+
+# sparse probing
 
 
 def labelled(seed: int = 0, documents: int = 12) -> tuple[Batch, np.ndarray]:
@@ -418,7 +451,7 @@ def planted(batch: Batch, columns: Mapping[int, np.ndarray]) -> Batch:
 
 def told(batch: Batch) -> tuple[Mapping[str, float | Missing], Mapping[str, Mapping[str, object]]]:
     """A metric's columns and its labels' details."""
-    metric = measured("interpretability", [batch], len(batch.text.texts))
+    metric = measured("sparse_probing", [batch], len(batch.text.texts))
     return metric.result(None), metric.details()["labels"]
 
 
@@ -489,7 +522,7 @@ def bad_texts() -> Iterator[tuple[str, Batch]]:
 
 def test_text_without_labels_says_so() -> None:
     for words, batch in bad_texts():
-        metric = measured("interpretability", [batch], 12)
+        metric = measured("sparse_probing", [batch], 12)
         assert all(isinstance(value, Missing) and words in value.reason for value in metric.result(None).values())
         assert metric.details() == {}
 
@@ -497,7 +530,7 @@ def test_text_without_labels_says_so() -> None:
 def test_weights_count_scored_rows_and_leave_the_fits_alone() -> None:
     batch, labels = labelled()
     half = labels[:, LABELS.index("string")] & (batch.text.document.numpy() % 2 == 0)
-    metric = measured("interpretability", [planted(batch, {5: 1.0 * half})], 12)
+    metric = measured("sparse_probing", [planted(batch, {5: 1.0 * half})], 12)
     before = metric.details()
     unscored = torch.from_numpy((parts(batch.text.texts) != SCORE).astype(float))
     assert metric.result(1 + 3 * unscored) == pytest.approx(metric.result(None)) and metric.details() == before

@@ -87,8 +87,8 @@ def test_what_was_measured_at_equal_l0_alone_is_told_there(tmp_path: Path) -> No
     made = both_cuts()
     for row in (row for record in made for row in record["rows"] if row["reading"]["latents"]):
         asked = row["reading"]["k"] == 32
-        row["values"]["interpretability.auc_1"] = (0.9 if row["variant"] == "matryoshka" else 0.8) if asked else None
-        row["missing"] |= {} if asked else {"interpretability.auc_1": "not asked for"}
+        row["values"]["sparse_probing.auc_1"] = (0.9 if row["variant"] == "matryoshka" else 0.8) if asked else None
+        row["missing"] |= {} if asked else {"sparse_probing.auc_1": "not asked for"}
     assert "At an L0 of 32, on fewer latents (32 of 512 and 32 of 1,024) probing AUC better by 0.10 " in said(tmp_path, made)
 
 

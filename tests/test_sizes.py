@@ -98,8 +98,8 @@ def test_every_compared_column_has_its_tables(tmp_path: Path) -> None:
     """dCE is 1 - EV and CKA EV - 0.01 by invention. A column that was measured on the whole dictionary alone has none, one that was not asked for a letter."""
     made = both_cuts()
     for row in (row for record in made for row in record["rows"] if row["reading"]["latents"]):
-        row["values"]["interpretability.auc_1"] = None
-        row["missing"]["interpretability.auc_1"] = "not asked for at this reading"
+        row["values"]["sparse_probing.auc_1"] = None
+        row["missing"]["sparse_probing.auc_1"] = "not asked for at this reading"
         if row["reading"]["cut"] == "after":
             row["values"]["representational_similarity.rsa"] = None
             row["missing"]["representational_similarity.rsa"] = "not asked for at this reading"

@@ -1,47 +1,29 @@
 """Interpretability without a judge: how well single latents tell the exact syntax of the token that they stand on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
 from torch import Tensor
 
 from sae_bench_htopk.contract import Batch, Column, Metric, Missing, Setting
-from sae_bench_htopk.labels import LABELS, MEANINGS, token_labels
-from sae_bench_htopk.probing import Probe, Questions, Sample, Told, code_matrix, detectors, grow, parts, probes
+from sae_bench_htopk.labels import Labels
+from sae_bench_htopk.probing import Probe, Told, detectors, probes
+from sae_bench_htopk.questions import Questions, questions_of
+from sae_bench_htopk.sample import Sample, SampledCodes, sampled
 
 ROWS = 12_000
-LEAST = 30  # rows with a label, and rows without it, in each part of the documents
-
-
-@lru_cache(maxsize=2)
-def asked(sample: Sample, texts: tuple[str, ...]) -> Questions:
-    """The labels of the sampled rows that have any: those in documents that are Python, whose place in the document is known."""
-    rows = sample.rows
-    carries, known = np.zeros((len(rows.key), len(LABELS)), dtype=bool), np.zeros(len(rows.key), dtype=bool)
-    for document in np.unique(rows.document):
-        here = np.flatnonzero((rows.document == document) & (rows.span[:, 0] < rows.span[:, 1]))
-        found = token_labels(texts[document], rows.span[here])
-        if found is not None:
-            carries[here], known[here] = found, True
-    return Questions(np.flatnonzero(known), carries[known], rows.document[known], parts(texts))
 
 
 @lru_cache(maxsize=2)
 def channels(sample: Sample, questions: Questions) -> list[Probe]:
     """One channel of x for each label, chosen and fitted as a latent is: what needs no SAE, and is the same for all."""
-    return probes(sample.rows.x.numpy()[questions.rows], questions, tellable(questions), 1)
+    return probes(sample.rows.x.numpy()[questions.rows], questions, questions.tellable, 1)
 
 
-def tellable(questions: Questions) -> list[int]:
-    """The labels that have enough rows on both sides in each part."""
-    return [label for label, rows in enumerate(questions.fewest) if rows >= LEAST]
-
-
-class Interpretability(Metric):
+class SparseProbing(Metric):
     """Sparse probing: how well one latent, or five, tell exact syntax (string, comment, called name, ...) in documents not fitted on."""
 
     columns = (
@@ -59,9 +41,8 @@ class Interpretability(Metric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.sample = Sample.empty(ROWS)
-        self.codes: list[sparse.csr_matrix] = []
-        self.texts: Sequence[str] = ()
+        self.codes, self.texts = SampledCodes.empty(ROWS), tuple[str, ...]()
+        self.labels: Labels | None = None
         self.fitted: dict[str, Told] | Missing | None = None
 
     @classmethod
@@ -71,12 +52,8 @@ class Interpretability(Metric):
 
     def update(self, batch: Batch) -> None:
         """Keeps the codes of the rows that enter the sample; massive rows never do."""
-        text = batch.text
-        self.sample, entering, kept = grow(self.sample, text.x, text.document, text.position, text.span, text.massive)
-        self.codes.append(code_matrix(batch.codes, entering, self.setting.latents))
-        if kept is not None:
-            self.codes = [sparse.vstack(self.codes, format="csr")[kept]]
-        self.texts, self.fitted = text.texts, None
+        self.codes = sampled(self.codes, batch.text, batch.codes)
+        self.texts, self.labels, self.fitted = tuple(batch.text.texts), batch.text.labels, None
 
     def told(self) -> dict[str, Told] | Missing:
         """The probes of each label, fitted once whatever weights are asked for, or the reason why there are none."""
@@ -86,18 +63,13 @@ class Interpretability(Metric):
 
     def fit(self) -> dict[str, Told] | Missing:
         """Chooses latents and fits probes for every label that has enough rows."""
-        if not self.codes or not len(self.sample.order):
-            return Missing("no held-out text")
-        questions = asked(self.sample, tuple(self.texts))
-        labels = tellable(questions)
-        if not len(questions.rows):
-            return Missing("no held-out document is Python source whose tokens have a known place in it")
-        if not labels:
-            return Missing(f"no label is on and off in at least {LEAST} sampled rows of each third of the {self.setting.documents} documents")
-        codes = sparse.vstack(self.codes, format="csr")[self.sample.order][questions.rows]
-        one, five, channel = probes(codes, questions, labels, 1), probes(codes, questions, labels, 5), channels(self.sample, questions)
+        questions = questions_of(self.codes.sample, self.texts, self.labels)
+        if isinstance(questions, Missing):
+            return questions
+        labels, codes = questions.tellable, self.codes.matrix(self.setting.latents)[questions.rows]
+        one, five, channel = probes(codes, questions, labels, 1), probes(codes, questions, labels, 5), channels(self.codes.sample, questions)
         told = map(Told, one, five, channel, detectors(codes, questions, labels))
-        return dict(zip((LABELS[label] for label in labels), told, strict=True))
+        return dict(zip((questions.labels[label].name for label in labels), told, strict=True))
 
     def result(self, weights: Float[Tensor, " documents"] | None) -> Mapping[str, float | Missing]:
         """Means over the labels that have rows of any weight on both sides; weights count scored rows and leave the fits as they are."""
@@ -116,8 +88,11 @@ class Interpretability(Metric):
         if isinstance(told, Missing):
             return {}
         once = np.ones(self.setting.documents)
+        source = questions_of(self.codes.sample, self.texts, self.labels)
+        assert not isinstance(source, Missing)
         rows = {
-            name: {**(label.scores(once) or {}), "latents": label.five.features, "firing_latent": label.firing.latent, "meaning": MEANINGS[name]}
-            for name, label in told.items()
+            label.name: {**(found.scores(once) or {}), "latents": found.five.features, "firing_latent": found.firing.latent, "meaning": label.meaning}
+            for label in source.labels
+            if (found := told.get(label.name))
         }
-        return {"labels": rows, "too_few_rows": [name for name in LABELS if name not in told]}
+        return {"labels": rows, "too_few_rows": [label.name for label in source.labels if label.name not in told]}

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sae_bench_htopk.labels import LABELS, python_labels, token_labels
+from sae_bench_htopk.python_labels import LABELS, python_labels, token_labels
 
 CLASS = '''"""Module."""
 import os, sys  # why
