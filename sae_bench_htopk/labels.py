@@ -21,5 +21,8 @@ class Labels(Protocol):
 
     labels: tuple[Label, ...]
 
+    def __hash__(self) -> int:
+        """By identity, so that what is asked of a text is worked out once."""
+
     def of(self, document: int, text: str, span: Int[np.ndarray, "tokens 2"]) -> Bool[np.ndarray, "tokens labels"] | None:
         """Which labels each token carries, by its first and last+1 character in the text of the document; None if nothing is known of this one."""
