@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, falloff, figures, origins, pairs, plugins, sizes
+from sae_bench_htopk import curve, falloff, figures, interpretable, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -57,6 +57,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         *(["## Do latents follow a power law?", LAW, " ".join(falloff.sentences(board)), show(board, drawn["falloff"])] if "falloff" in drawn else []),
         fold("The fits", falloff.table(board)) if "falloff" in drawn else "",
         *(["## Do seeds find the same latents?", STABILITY, found] if (found := stability(board)) else []),
+        *interpretable.section(board),
         "## Trained at, read at",
         "Explained variance of each SAE by its native selector; bold where it is read at the k that it was trained at.",
         trained_and_read(board),

@@ -18,7 +18,7 @@ ORDER = [
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs", "origins",
+        "leads", "pairs", "origins", "interpretable",
     },
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},

@@ -1,0 +1,90 @@
+"""The section on interpretability from synthetic records: what beats the untrained SAE, which latent tells what, bands and shells."""
+
+from typing import Any
+
+from sae_bench_htopk import interpretable
+from sae_bench_htopk.board import Board, assemble
+from tests.test_leaderboard import Made, make
+
+AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
+
+
+def told(value: float, half: float = 0.01) -> Made:
+    """A number of the details."""
+    return {"value": value, "interval": [value - half, value + half]}
+
+
+def with_scores(record: Made, auc: float, intruder: float, latent: int = 7) -> Made:
+    """The record with these scores, ± 0.02, in every row, and details at the anchor."""
+    for row in record["rows"]:
+        row["values"] |= {AUC: auc, INTRUDER: intruder, "sparse_probing.floor_random": 0.6, "absorption.absorption": 0.1}
+        row["intervals"] |= {AUC: [auc - 0.02, auc + 0.02], INTRUDER: [intruder - 0.02, intruder + 0.02]}
+        facts: Made = {"auc_1": auc, "floor_random": 0.6, "interval": [auc - 0.02, auc + 0.02], "latents": [latent, 1, 2], "context": True}
+        row["details"] = {
+            "sparse_probing": {"labels": {"docstring": facts, "keyword": facts | {"context": False}}},
+            "latent_purity": {
+                "bands": {"1-4": {"judged": 9, "intruder": told(0.6), "monosemanticity": told(0.3)}, "5-8": {"judged": 0, "intruder": None}},
+                "shells": {"1-512": {"judged": 5, "intruder": {"raw": told(0.7), "matched": told(0.5), "matched_latents": 4}}},
+            },
+        }
+    return record
+
+
+def board(control: bool = True) -> Board:
+    """Three SAEs and, if wanted, the untrained one, whose AUC is .75 and intruder score .4."""
+    made: list[Made] = [with_scores(make("topk", 8), 0.85, 0.5, 3), with_scores(make("topk", 32), 0.80, 0.41, 5), with_scores(make("batchtopk", 32), 0.77, 0.3)]
+    return assemble([*made, *([with_scores(make("untrained", control=True), 0.75, 0.4)] if control else [])])
+
+
+def lines(text: str, start: str) -> list[str]:
+    """The lines of a table that begin with a cell."""
+    return [line for line in text.splitlines() if line.startswith(f"| {start}")]
+
+
+def test_a_score_that_does_not_beat_the_untrained_saes_says_so() -> None:
+    """Intervals of ± .02 each: a lead of .05 is clear of them, one of .02 or below is not."""
+    text = interpretable.scores(board(), [AUC, INTRUDER])
+    (eight,), (own,), (batch,) = (lines(text, name) for name in ("topk k=8", "topk k=32", "batchtopk k=32"))
+    assert "†" not in eight and eight.count("0.85") == 1
+    assert own.split("|")[4].strip() == "0.80" and own.split("|")[5].strip() == "0.41 †"
+    assert batch.split("|")[4].strip() == "0.77 †" and batch.split("|")[5].strip() == "0.30 †"
+    assert interpretable.DAGGER in text and "†" not in lines(text, "*untrained*")[0]
+
+
+def test_without_that_control_nothing_is_marked() -> None:
+    assert "†" not in interpretable.scores(board(control=False), [AUC, INTRUDER])
+
+
+def test_lower_is_better_for_absorption() -> None:
+    """Equal shares do not beat each other; a much lower one does."""
+    made = board()
+    assert all("†" in line.split("|")[4] for line in lines(interpretable.scores(made, ["absorption.absorption"]), "topk"))
+    for sae in made.saes:
+        for rows in sae.rows.values():
+            for row in rows.values():
+                row["values"]["absorption.absorption"] = 0.01  # type: ignore[index]
+    assert not any("†" in line for line in lines(interpretable.scores(made, ["absorption.absorption"]), "topk"))
+
+
+def test_labels_name_their_latents_beside_the_floors() -> None:
+    """One line for each label that takes more than the token; the first seed's latent with its interval."""
+    text = interpretable.labels(board())
+    (line,) = lines(text, "`docstring`")
+    assert "0.80 ±0.02 (latent 5)" in line and "0.77 ±0.02 (latent 7)" in line and line.split("|")[2].strip() == "0.6"
+    assert not lines(text, "`keyword`") and "read at k = 32" in text
+
+
+def test_bands_and_shells_are_told_with_their_intervals() -> None:
+    """A band without latents is an empty cell with its reason."""
+    bands = interpretable.bands(board())
+    assert any("0.60 ±0.01" in line for line in lines(bands, "topk k=32")) and "too few latents fire often enough" in bands
+    assert "rank 1-4 | rank 5-8" in bands
+    (shell,) = lines(interpretable.shells(board()), "batchtopk k=32")
+    assert "| 1-512 | 5 | 4 | 0.50 ±0.01 | 0.70 ±0.01 |" in shell
+
+
+def test_a_board_without_these_metrics_has_no_section() -> None:
+    record: dict[str, Any] = make("topk", 32)
+    for row in record["rows"]:
+        row["values"] = {name: value for name, value in row["values"].items() if not name.startswith("sparse_probing")}
+    assert interpretable.section(assemble([record])) == [] and interpretable.section(board())[0].startswith("## Interpretability")
