@@ -49,7 +49,8 @@ class Recorder:
         made |= {"keys": {name: keys[name] for name in new}, "measured": dict.fromkeys(new, self.now["when"])}
         row = {"variant": cell.variant, "config": asdict(cell.config), "native": reading.select == cell.native, "reading": asdict(reading)}
         row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
-        kept = of_metrics(before.get(cell.place(reading), {}), set(keys) - set(new))
+        held = set(keys) - set(new)
+        kept = of_metrics(before[cell.place(reading)], held) if held else {}  # a row of an earlier form holds nothing
         return row | joined(kept, made, unasked(self.suite, keys))
 
     def record(self, item: plan.Item, before: records.Record, story: Mapping[str, Any], rows: Sequence[Row], spent: float) -> records.Record:
