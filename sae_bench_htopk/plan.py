@@ -70,7 +70,8 @@ def item(suite: Suite, training: Training, root: Path, before: Sequence[Item] = 
     """What there is to do for one training, after those that stand before it in the suite."""
     record = known_record(root, suite.name, training.key)
     have = {place_of(row): row.get("keys", {}) for row in record["rows"]} if record else {}  # rows of an earlier form do not say what measured them
-    every, missing = ([(cell, wanted) for cell in training.cells if (wanted := lacking(cell, known))] for known in ({}, have))
+    every = [(cell, wanted) for cell in training.cells if (wanted := lacking(cell, {}))]
+    missing = [(cell, wanted) for cell in training.cells if (wanted := lacking(cell, have))]
     if not every:
         return Item(training, "done", "no reading is asked for", [])
     there = weights_path(root, suite.name, training.key).is_file()
