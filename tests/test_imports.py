@@ -17,7 +17,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
-        "probing", "similarity", "progress", "bits", "card", "pretrain",
+        "probing", "absorbing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
@@ -37,6 +37,7 @@ OF_PLUGINS = {
         "sample",
         "transcript",
         "probing",
+        "absorbing",
         "strata",
         "hsic",
         "draws",

@@ -24,7 +24,7 @@ from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
 D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
-NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing"]
+NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "absorption"]
 ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
@@ -120,7 +120,7 @@ def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms:
     """A metric that has seen all batches."""
     rows = torch.cat([batch.text.document for batch in batches]).bincount(minlength=documents)
     d, statistics = batches[0].text.x.shape[1], Statistics(torch.full((batches[0].text.x.shape[1],), 2.0), SPECTRUM[: batches[0].text.x.shape[1]].diag())
-    metric = plugins.metric(name)(Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics))
+    metric = plugins.metric(name)(Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics, W_dec=ROWS[:, :d]))
     for batch in batches:
         metric.update(batch)
     return metric
@@ -132,7 +132,8 @@ def numbers(name: str, batch: Batch, weights: Tensor | None = None) -> Mapping[s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_metric_answers_exactly_its_columns(name: str) -> None:
+def test_a_metric_answers_exactly_its_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_bench_htopk.questions.LEAST", 3)  # so that this little text has labels within labels
     metric = measured(name, [made_up()])
     answer = metric.result(None)
     assert list(answer) == [column.name for column in metric.columns]
@@ -143,8 +144,9 @@ def test_a_metric_answers_exactly_its_columns(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made_up()
-    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600)):  # so that samples overflow, too
+    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600), ("absorption", 600)):  # so that samples overflow, too
         monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
+    monkeypatch.setattr("sae_bench_htopk.questions.LEAST", 3)
     weights = torch.tensor([2.0, 0, 1, 3, 1, 1, 0, 1, 2])
     one, random = measured(name, [whole]), torch.Generator().manual_seed(5)
     for _ in range(3):
