@@ -15,6 +15,7 @@ ORDER = [
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
         "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
+        "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
@@ -39,6 +40,10 @@ OF_PLUGINS = {
         "representations",
         "similarity",
         "variance",
+        "contexts",
+        "census",
+        "likeness",
+        "latent_groups",
     },
 }
 

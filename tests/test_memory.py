@@ -71,6 +71,7 @@ def bytes_of(matrix: sparse.csr_matrix) -> int:
 HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
     "explained_variance": lambda metric: (0, metric.errors.nbytes),
     "sparse_probing": lambda metric: (sum(map(bytes_of, metric.codes)), 0),
+    "latent_purity": lambda metric: (sum(part.nbytes for piece in metric.codes.pieces for part in (piece.values, piece.latents)), 0),
     "representational_similarity": lambda metric: (
         metric.x_hat.nbytes + bytes_of(metric.codes),
         metric.streamed.x_hat.sums.nbytes + metric.streamed.sums.nbytes,
@@ -83,7 +84,7 @@ HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
 @pytest.mark.parametrize("name", HELD)
 def test_a_metric_keeps_about_what_it_says(name: str) -> None:
     """On both sides no more, and not much less, once it has seen more rows than its sample holds; downstream_loss keeps little and says nothing."""
-    batch = made_up(rows=5000 if name == "sparse_probing" else 1000)
+    batch = made_up(rows=5000 if name in ("sparse_probing", "latent_purity") else 1000)
     metric: Any = measured(name, [batch])
     k = math.ceil(len(batch.codes.values) / len(batch.x_hat)) if name != "sparsity_curve" else metric.setting.k
     said, held = type(metric).kept_bytes(metric.setting._replace(k=k)), HELD[name](metric)
