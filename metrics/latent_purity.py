@@ -32,7 +32,8 @@ class LatentPurity(Metric):
         Column("purity", "higher", "how few tokens a latent fires on, 0 being those of a random latent that fires as often; every latent alike",
                formula="mean over latents of 1 - H / H_random, H the entropy of tokens by sum of activation, H_random that of the same activations "
                "on as many random rows",
-               source="ours; entropy over tokens", pitfall="lexical: a latent for one token alone has 1, one for a meaning with many words far less"),
+               source="ours",
+               pitfall="lexical: a latent for one token alone has 1, one for a meaning with many words far less; a random latent has -.01 to 0"),
         Column("purity_firing", "higher", "purity where every firing counts alike", formula="as purity, latents weighted by firings", source="as purity",
                pitfall="as purity; a few dense latents may decide it"),
         Column("monosemanticity", "higher", "how alike the contexts are in which a latent fires; 0 for random rows",
@@ -119,10 +120,11 @@ class LatentPurity(Metric):
 
     def results(self, draws: Float[Tensor, "draws documents"]) -> list[Mapping[str, float | Missing]]:
         """All draws to first order around every document once, in one pass over the codes; no weight at all has no number."""
-        self.draws = draws.cpu().double().numpy()
-        some = self.draws.sum(1) > 0
+        given = draws.cpu().double().numpy()
+        some = given.sum(1) > 0
+        self.draws = given[some] if some.any() else None
         estimates = self.estimates(self.once)
-        weights = np.where(some[:, None], self.draws, 1.0)
+        weights = np.where(some[:, None], given, 1.0)
         under = {name: [found] * len(draws) if isinstance(found, Missing) else found.under(weights).tolist() for name, found in estimates.items()}
         return [{name: values[index] for name, values in under.items()} if any_weight else self.result(draws[index]) for index, any_weight in enumerate(some)]
 

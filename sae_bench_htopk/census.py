@@ -14,6 +14,11 @@ LEAST = 10  # firings in the sample: of fewer nothing can be said
 DIGITS = 6  # of what is kept among the details
 
 
+def summed(place: Int[np.ndarray, " entries"], value: Float[np.ndarray, " entries"], places: int) -> Float[np.ndarray, " places"]:
+    """The sum of the values at each place; 0.0 also where there is no entry at all, of which numpy makes integers."""
+    return np.asarray(np.bincount(place, value, places), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class Firings:
     """Where latents fire: entries by latent, then by document, then by row. `rank` is the code's place in its row, from 0."""
@@ -107,15 +112,15 @@ class Scores:
             return Estimate(np.nan, np.zeros(self.documents))
         share = share / total
         moved = np.where(share[self.latent] > 0, share[self.latent] * self.change, 0.0)
-        return Estimate(float(share @ np.where(known, self.value, 0.0)), np.bincount(self.document, moved, self.documents))
+        return Estimate(float(share @ np.where(known, self.value, 0.0)), summed(self.document, moved, self.documents))
 
     def mean_by_firing(self, firings: Firings, weights: Float[np.ndarray, " documents"]) -> Estimate:
         """By how often each latent fires, which documents move, too."""
         weight = weights[firings.document]
-        often = np.bincount(firings.latent, weight, len(self.value))
+        often = summed(firings.latent, weight, len(self.value))
         plain = self.mean(often)
         if np.isnan(plain.value):
             return plain
         known = np.isfinite(self.value)
         above = np.where(known, self.value - plain.value, 0.0) / often[known].sum()
-        return Estimate(plain.value, plain.change + np.bincount(firings.document, weight * above[firings.latent], self.documents))
+        return Estimate(plain.value, plain.change + summed(firings.document, weight * above[firings.latent], self.documents))

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_bench_htopk.census import Firings, Scores
+from sae_bench_htopk.census import Firings, Scores, summed
 
 SHOWN = 4  # contexts in which the latent fires, beside one in which it does not: chance is 1 / 5
 TRIALS = 4  # for each latent
 TRIES = 100  # rows drawn for an intruder before the trial is left out; in the second half it may share a document
-BLOCK = 2**22  # numbers of vectors compared at a time
+BLOCK = 2**19  # numbers of vectors compared at a time
 TIE = 1e-5  # of sums of four cosines in float32
 
 
@@ -81,8 +81,7 @@ def right(vectors: Float[Tensor, "rows width"], rows: Int[np.ndarray, "trials fi
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         five = vectors[torch.from_numpy(rows[part])]
-        products = five @ five.mT
-        cosines = products.sum(2) - products.diagonal(dim1=1, dim2=2)
+        cosines = torch.linalg.vecdot(five, five.sum(1, keepdim=True) - five)  # the sum of those to the other four
         least = cosines <= cosines.min(1, keepdim=True).values + TIE
         answers[part] = (least[:, -1].double() / least.sum(1)).numpy()
     return answers
@@ -95,6 +94,6 @@ def told_apart(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Sc
     document = firings.contexts.document[rows[:, 0]]
     weight, answers = weights[document], right(firings.contexts.vectors, rows)
     with np.errstate(invalid="ignore"):
-        total = np.bincount(latent, weight, len(firings.names))
-        share = np.bincount(latent, weight * answers, len(firings.names)) / total
+        total = summed(latent, weight, len(firings.names))
+        share = summed(latent, weight * answers, len(firings.names)) / total
         return Scores(share, latent, document, weight * (answers - share[latent]) / total[latent], len(weights))

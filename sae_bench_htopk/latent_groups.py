@@ -69,7 +69,7 @@ class Matching:
 
     def raw(self, shell: int) -> Float[np.ndarray, " latents"]:
         """Every latent of the shell alike."""
-        return (self.shell == shell).astype(np.float64)
+        return np.asarray(self.shell == shell, dtype=np.float64)
 
     def table(self, value: Float[np.ndarray, " latents"]) -> Int[np.ndarray, "shells octaves"]:
         """How many latents that have a number each shell has in each octave."""

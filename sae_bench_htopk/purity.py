@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from scipy.special import xlogy
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.census import Estimate, Firings, Scores
+from sae_bench_htopk.census import Estimate, Firings, Scores, summed
 from sae_bench_htopk.contexts import Contexts
 
-CELLS = 2**22  # of a table of latents and tokens that is summed at a time
-NUMBERS = 2**23  # of vectors that are summed at a time
+CELLS = 2**18  # of a table of latents and tokens that is summed at a time, so few that they stay in cache
+NUMBERS = 2**20  # of vectors that are summed at a time
 NOTHING_LEFT = 1e-9  # share of all pairs: below it none is left but rounding
 undefined = np.errstate(divide="ignore", invalid="ignore")  # a latent without weight has no number: NaN
 
@@ -48,10 +48,10 @@ def token_sums(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], 
 @undefined
 def entropies(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], value: Float[np.ndarray, " nnz"], latents: int, tokens: int) -> Entropies:
     """H = -sum_t p_t log p_t with p_t = T_t / T, T_t the sum of values on token t: log T - sum T_t log T_t / T."""
-    total = np.bincount(latent, value, latents)
+    total = summed(latent, value, latents)
     share = value / total[latent]
     logs = xlogy(share, token_sums(latent, token, value, tokens)) - share * np.log(total)[latent]  # value / T * log p_t
-    entropy = -np.bincount(latent, logs, latents)
+    entropy = -summed(latent, logs, latents)
     return Entropies(np.where(total > 0, entropy.clip(min=0), np.nan), -logs - share * entropy[latent])
 
 
@@ -102,11 +102,11 @@ def sums(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Run:
     for entries, few in blocks(firings, vectors.shape[1]):
         scale = value[entries].max() or 1.0  # float32 has room for any scale of activations
         offsets = torch.from_numpy(np.append(runs[few], entries.stop) - entries.start)
-        summed = ops.decode(torch.from_numpy(value[entries] / scale).float(), torch.from_numpy(firings.row[entries]), offsets, vectors)
+        vector_sums = ops.decode(torch.from_numpy(value[entries] / scale).float(), torch.from_numpy(firings.row[entries]), offsets, vectors)
         owner = torch.from_numpy(np.unique(firings.latent[runs[few]], return_inverse=True)[1])
-        whole = torch.zeros(int(owner[-1]) + 1, vectors.shape[1]).index_add_(0, owner, summed)
-        along[few] = torch.linalg.vecdot(whole[owner], summed).double().numpy() * scale**2
-        within[few] = summed.square().sum(1).double().numpy() * scale**2
+        whole = torch.zeros(int(owner[-1]) + 1, vectors.shape[1]).index_add_(0, owner, vector_sums)
+        along[few] = torch.linalg.vecdot(whole[owner], vector_sums).double().numpy() * scale**2
+        within[few] = torch.linalg.vecdot(vector_sums, vector_sums).double().numpy() * scale**2
     return Run(along, within, with_itself, total, squares)
 
 
@@ -134,10 +134,10 @@ def mean_cosine(
     """With what is no pair taken off: of the vectors' products, and of those of the activations."""
     starts, latents = firings.runs[:-1], len(firings.names)
     latent = firings.latent[starts]
-    total = np.bincount(latent, run.total, latents)
+    total = summed(latent, run.total, latents)
     met, weight = run.along - own, run.total * total[latent] - own_weight
-    pairs = np.bincount(latent, weight, latents)
-    mean = np.where(pairs > NOTHING_LEFT * total**2, np.bincount(latent, met, latents) / pairs, np.nan)
+    pairs = summed(latent, weight, latents)
+    mean = np.where(pairs > NOTHING_LEFT * total**2, summed(latent, met, latents) / pairs, np.nan)
     return Scores(mean, latent, firings.document[starts], 2 * (met - mean[latent] * weight) / pairs[latent], len(weights))
 
 
