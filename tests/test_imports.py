@@ -17,7 +17,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
-        "probing", "absorbing", "similarity", "progress", "bits", "card", "pretrain",
+        "probing", "contexts", "census", "purity", "intruders", "likeness", "latent_groups", "absorbing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
@@ -44,6 +44,10 @@ OF_PLUGINS = {
         "representations",
         "similarity",
         "variance",
+        "contexts",
+        "census",
+        "likeness",
+        "latent_groups",
     },
 }
 

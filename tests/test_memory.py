@@ -77,6 +77,7 @@ HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
     "explained_variance": lambda metric: (0, metric.errors.nbytes),
     "absorption": sampled_bytes,
     "sparse_probing": sampled_bytes,
+    "latent_purity": sampled_bytes,
     "representational_similarity": lambda metric: (
         metric.x_hat.nbytes + bytes_of(metric.codes),
         metric.streamed.x_hat.sums.nbytes + metric.streamed.sums.nbytes,

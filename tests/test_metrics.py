@@ -24,7 +24,10 @@ from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
 D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
-NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "absorption"]
+NAMES = [
+    "explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "absorption", "latent_purity",
+]  # fmt: skip
+EMBEDDINGS = torch.randn(50, 16, generator=torch.Generator().manual_seed(4))
 ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
@@ -52,6 +55,11 @@ class Rest:
         return self.spliced(torch.full_like(self.x, 0.1))
 
 
+def embed(tokens: Tensor) -> Tensor:
+    """Of a language model that embeds tokens at random."""
+    return EMBEDDINGS[tokens]
+
+
 def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[str], massive: Tensor | None = None) -> Batch:
     """A batch of these rows; `codes` is dense [rows, latents]. Tokens are the runs of three characters of their document's text."""
     position = (torch.nn.functional.one_hot(document).cumsum(0) - 1).gather(1, document[:, None])[:, 0]
@@ -59,7 +67,7 @@ def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[
     predicts = position % 7 != 6
     rest = Rest(x, predicts, torch.linspace(1, 2, len(x)) * predicts)
     span = torch.stack((3 * position, 3 * position + 3), dim=1)
-    return whole(Text(x, document, position, position % 50, span, massive, texts, rest), x_hat, ragged(codes))
+    return whole(Text(x, document, position, position % 50, span, massive, texts, rest, embed), x_hat, ragged(codes))
 
 
 def whole(text: Text, x_hat: Tensor, codes: Codes) -> Batch:
@@ -113,7 +121,7 @@ def part(batch: Batch, rows: Tensor) -> Batch:
     dense[owners, batch.codes.latents] = batch.codes.values
     rest = Rest(text.x[rows], text.model.predicts[rows], text.model.clean[rows])
     fields = (text.x, text.document, text.position, text.token, text.span, text.massive)
-    return whole(Text(*(field[rows] for field in fields), text.texts, rest), batch.x_hat[rows], ragged(dense[rows]))
+    return whole(Text(*(field[rows] for field in fields), text.texts, rest, text.embed), batch.x_hat[rows], ragged(dense[rows]))
 
 
 def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms: Tensor | None = None) -> Metric:
@@ -144,7 +152,8 @@ def test_a_metric_answers_exactly_its_columns(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made_up()
-    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600), ("absorption", 600)):  # so that samples overflow, too
+    sampling = (("representational_similarity", 150), ("sparse_probing", 600), ("absorption", 600), ("latent_purity", 600))
+    for module, limit in sampling:  # so that samples overflow, too
         monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
     monkeypatch.setattr("sae_bench_htopk.questions.LEAST", 3)
     weights = torch.tensor([2.0, 0, 1, 3, 1, 1, 0, 1, 2])
