@@ -12,13 +12,13 @@ ORDER = [
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
+        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript", "top_contexts",
         "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs", "origins",
+        "leads", "pairs", "origins", "latent_pages",
     },
     {"memory", "seeds", "plan", "estimate", "run"},
     {"__main__"},
@@ -32,6 +32,7 @@ OF_PLUGINS = {
         "questions",
         "sample",
         "transcript",
+        "top_contexts",
         "probing",
         "strata",
         "hsic",

@@ -24,7 +24,7 @@ from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
 D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
-NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing"]
+NAMES = ["explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "latent_contexts"]
 ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
@@ -143,7 +143,7 @@ def test_a_metric_answers_exactly_its_columns(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made_up()
-    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600)):  # so that samples overflow, too
+    for module, limit in (("representational_similarity", 150), ("sparse_probing", 600), ("latent_contexts", 600)):  # so that samples overflow, too
         monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
     weights = torch.tensor([2.0, 0, 1, 3, 1, 1, 0, 1, 2])
     one, random = measured(name, [whole]), torch.Generator().manual_seed(5)
