@@ -19,10 +19,13 @@ def page() -> str:
 
 
 def section(name: str) -> str:
-    """One metric."""
+    """One metric; one without columns is looked at, not compared."""
     rows = [HEADS, *(row(column) for column in plugins.metric(name).columns)]
-    return f"## {name}\n\n{plugins.first_line('metrics', name)}\n\n" + "\n".join(
-        f"| {' | '.join(cells)} |{divider}" for cells, divider in zip(rows, dividers(len(rows)), strict=True)
+    title = f"## {name}\n\n{plugins.first_line('metrics', name)}"
+    return (
+        title
+        if len(rows) == 1
+        else f"{title}\n\n" + "\n".join(f"| {' | '.join(cells)} |{divider}" for cells, divider in zip(rows, dividers(len(rows)), strict=True))
     )
 
 

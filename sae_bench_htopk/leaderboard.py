@@ -1,8 +1,9 @@
 """Writes the pages of the leaderboard from the records alone, and tells whether the pages that are there are still what they would be."""
 
+from collections.abc import Container
 from pathlib import Path
 
-from sae_bench_htopk import curve, falloff, figures, records, sizes
+from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.page import GENERATED, page, page_of
@@ -11,7 +12,7 @@ from sae_bench_htopk.sentences import winners
 
 
 def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.Picture], Board]:
-    """(the text of each page and CSV, the picture of each SVG, the board). Raises RecordError, also if there are no records."""
+    """(the text of each page and CSV, latents' pages too, the picture of each SVG, the board). Raises RecordError, also if there are no records."""
     if not (found := records.read_all(root / suite)):
         raise records.RecordError(f"{root / suite}: holds no records, wanted at least one <train key>.json")
     board = assemble(found)
@@ -19,13 +20,17 @@ def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.
         picture.name: picture for picture in [*figures.pictures(board), sizes.picture(board), curve.picture(board), falloff.picture(board)] if picture.points
     }
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
+    texts |= {root / suite / latent_pages.FOLDER / name: f"{GENERATED}\n\n{text}" for name, text in latent_pages.pages(board).items()}
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
 
 
 def build(root: Path, suite: str) -> Path:
-    """Writes the page of root/`suite`/*.json, its figures and their data, and the index; returns the page. Raises as `render` does."""
+    """Writes the page of root/`suite`/*.json, its figures and their data, latents' pages and the index; returns the page. Raises as `render` does."""
     texts, drawn, _ = render(root, suite)
+    for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
+        path.unlink()
     for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     (root / "README.md").write_text(index(root), encoding="utf-8", newline="\n")
     return root / f"{suite}.md"
@@ -85,5 +90,10 @@ def check(root: Path) -> list[str]:
             pairs = zip((found + "\0").split("\n"), (text + "\0").split("\n"), strict=False)
             line = next((number for number, (old, new) in enumerate(pairs, 1) if old != new), 0)
             differences.append(f"{path}: differs from what the records give, first in line {line}")
-    orphans = [path for path in sorted(root.glob("*.md")) if path not in expected and path.read_text(encoding="utf-8").startswith(GENERATED)]
-    return differences + [f"{path}: has no records in {root / path.stem}" for path in orphans]
+    differences += [f"{path}: has no records in {root / path.stem}" for path in strays(root, "*.md", expected)]
+    return differences + [f"{path}: is of no SAE in the records" for path in strays(root, f"*/{latent_pages.FOLDER}/*.md", expected)]
+
+
+def strays(root: Path, pattern: str, expected: Container[Path]) -> list[Path]:
+    """Pages that we made once and would not make now; what somebody else wrote is theirs."""
+    return [path for path in sorted(root.glob(pattern)) if path not in expected and path.read_text(encoding="utf-8").startswith(GENERATED)]

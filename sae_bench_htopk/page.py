@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, falloff, figures, interpretable, origins, pairs, plugins, sizes
+from sae_bench_htopk import curve, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
@@ -68,6 +68,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         *pairs.further(board),
         fold("Figures of further measures", "\n\n".join(others)),
         fold("Controls", controls(board)),
+        *(["## Look at latents", links] if (links := latent_pages.section(board)) else []),
         "## Training",
         training(board),
         "## How to read this page",

@@ -17,7 +17,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
-        "probing", "contexts", "census", "purity", "intruders", "likeness", "latent_groups", "absorbing", "similarity", "progress", "bits", "card", "pretrain",
+        "probing", "top_contexts", "latent_pages", "contexts", "census", "purity", "intruders", "likeness", "latent_groups", "absorbing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
@@ -36,6 +36,7 @@ OF_PLUGINS = {
         "questions",
         "sample",
         "transcript",
+        "top_contexts",
         "probing",
         "absorbing",
         "strata",

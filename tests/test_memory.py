@@ -82,6 +82,11 @@ HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
         metric.x_hat.nbytes + bytes_of(metric.codes),
         metric.streamed.x_hat.sums.nbytes + metric.streamed.sums.nbytes,
     ),
+    "latent_contexts": lambda metric: (
+        sum(part.nbytes for part in (metric.top.latent, metric.top.value, metric.top.place))
+        + sum(piece.values.nbytes + piece.latents.nbytes for piece in metric.codes.pieces),
+        0,
+    ),
     "sparsity": lambda metric: (2 * bytes_of(metric.firing) + metric.lengths.nbytes, 0),
     "sparsity_curve": lambda metric: (0, sum(part.nbytes for part in metric.sums)),
 }
@@ -90,7 +95,7 @@ HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
 @pytest.mark.parametrize("name", HELD)
 def test_a_metric_keeps_about_what_it_says(name: str) -> None:
     """On both sides no more, and not much less, once it has seen more rows than its sample holds; downstream_loss keeps little and says nothing."""
-    batch = made_up(rows=5000 if HELD[name] is sampled_bytes else 1000)
+    batch = made_up(rows=5000 if HELD[name] is sampled_bytes or name == "latent_contexts" else 1000)
     metric: Any = measured(name, [batch])
     k = math.ceil(len(batch.codes.values) / len(batch.x_hat)) if name != "sparsity_curve" else metric.setting.k
     said, held = type(metric).kept_bytes(metric.setting._replace(k=k)), HELD[name](metric)

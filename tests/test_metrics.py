@@ -26,6 +26,7 @@ D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
 SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
 NAMES = [
     "explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "absorption", "latent_purity",
+    "latent_contexts",
 ]  # fmt: skip
 EMBEDDINGS = torch.randn(50, 16, generator=torch.Generator().manual_seed(4))
 ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
@@ -152,7 +153,7 @@ def test_a_metric_answers_exactly_its_columns(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cut_into_batches_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made_up()
-    sampling = (("representational_similarity", 150), ("sparse_probing", 600), ("absorption", 600), ("latent_purity", 600))
+    sampling = (("representational_similarity", 150), *((name, 600) for name in ("sparse_probing", "absorption", "latent_purity", "latent_contexts")))
     for module, limit in sampling:  # so that samples overflow, too
         monkeypatch.setattr(f"sae_bench_htopk.metrics.{module}.ROWS", limit)
     monkeypatch.setattr("sae_bench_htopk.questions.LEAST", 3)
