@@ -19,7 +19,7 @@ from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_golden_rows.py holds those that tell
 # What all of the core stands on (contract, ops, choose, lm, windows, stream) is not hashed: it changes often and moves no number, or the golden rows tell.
 MEASURING = (  # modules of the core that measure
-    "labels", "python_labels", "questions", "sample", "transcript", "probing",
+    "labels", "python_labels", "questions", "sample", "transcript", "probing", "scoring", "logistic", "floors", "pooled",
     "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability", "seeds", "head", "prefix_loss",
     "calibrate", "evaluate", "rows", "resampling",
 )  # fmt: skip

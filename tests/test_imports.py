@@ -13,7 +13,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
-        "probing", "similarity", "progress", "bits", "card", "pretrain",
+        "probing", "scoring", "logistic", "floors", "pooled", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
@@ -33,6 +33,9 @@ OF_PLUGINS = {
         "sample",
         "transcript",
         "probing",
+        "floors",
+        "pooled",
+        "resampling",
         "strata",
         "hsic",
         "draws",

@@ -14,7 +14,7 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.plugins import code_of
 from sae_bench_htopk.trainer import Recipe
-from tests.test_metrics import made_up, measured
+from tests.made_up_text import made_up, measured
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:
@@ -70,7 +70,7 @@ def bytes_of(matrix: sparse.csr_matrix) -> int:
 
 HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
     "explained_variance": lambda metric: (0, metric.errors.nbytes),
-    "sparse_probing": lambda metric: (sum(map(bytes_of, metric.codes)), 0),
+    "sparse_probing": lambda metric: (sum(part.nbytes for codes in metric.codes.pieces for part in codes[:2]), 0),
     "representational_similarity": lambda metric: (
         metric.x_hat.nbytes + bytes_of(metric.codes),
         metric.streamed.x_hat.sums.nbytes + metric.streamed.sums.nbytes,
