@@ -1,4 +1,4 @@
-"""What a probe can be asked of a token: labels with a meaning, and who can say which tokens carry them."""
+"""What a probe can be asked of a token, or of a whole document: labels with a meaning, and who can say where they hold."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ class Labels(Protocol):
     """Who knows the labels of a text."""
 
     labels: tuple[Label, ...]
+    whole: bool  # whether they are those of whole documents (topic, language): then `of` says the same of every token of one
 
     def __hash__(self) -> int:
         """By identity, so that what is asked of a text is worked out once."""

@@ -7,20 +7,23 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from sae_bench_htopk.logistic import decisions
 from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, Questions
+from sae_bench_htopk.scoring import RankedScores, Tally
 
 Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]
 
 
+def difference(features: Features, on: Bool[np.ndarray, "rows labels"], off: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
+    """Mean of each feature over a label's rows - its mean over the rows without it."""
+    share = on / on.sum(0) - off / off.sum(0)
+    return np.asarray((features.T @ share).T)
+
+
 def contrast(features: Features, on: Bool[np.ndarray, "rows labels"], off: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels features"]:
     """|mean of each feature over a label's rows - its mean over the rows without it|."""
-    means = ((features.T @ side.astype(np.float64)).T / side.sum(0)[:, None] for side in (on, off))
-    difference: np.ndarray = np.abs(next(means) - next(means))
-    return difference
+    return np.asarray(np.abs(difference(features, on, off)))
 
 
 def firing_f1(codes: sparse.csr_matrix, on: Bool[np.ndarray, "rows labels"], off: Bool[np.ndarray, "rows labels"]) -> Float[np.ndarray, "labels latents"]:
@@ -42,50 +45,6 @@ def dense(features: Features, columns: Int[np.ndarray, " k"]) -> Float[np.ndarra
     return np.asarray(chosen if isinstance(chosen, np.ndarray) else chosen.toarray(), dtype=np.float64)
 
 
-def decisions(train: Float[np.ndarray, "rows k"], label: Bool[np.ndarray, " rows"], test: Float[np.ndarray, "scored k"]) -> Float[np.ndarray, " scored"]:
-    """Log odds of the label on `test` by a logistic regression fitted on `train`: features standardised, classes of equal weight, C = 1."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)).fit(train, label)
-    return np.asarray(probe.decision_function(test), dtype=np.float64)
-
-
-class Tally:
-    """Hits and misses of a yes-or-no prediction, counted per document."""
-
-    def __init__(self, predicted: Bool[np.ndarray, " rows"], label: Bool[np.ndarray, " rows"], document: Int[np.ndarray, " rows"], documents: int) -> None:
-        kind = 2 * label + predicted
-        self.counts = np.bincount(document * 4 + kind, minlength=4 * documents).reshape(documents, 4).astype(np.float64)
-
-    def balanced(self, weights: Float[np.ndarray, " documents"]) -> float:
-        """Mean of the shares of negatives and of positives that are predicted right; each must have some weight."""
-        right_no, wrong_yes, wrong_no, right_yes = weights @ self.counts
-        return float((right_no / (right_no + wrong_yes) + right_yes / (right_yes + wrong_no)) / 2)
-
-    def both(self, weights: Float[np.ndarray, " documents"]) -> bool:
-        """Whether positives and negatives have any weight."""
-        counts = weights @ self.counts
-        return bool(counts[:2].sum() > 0 and counts[2:].sum() > 0)
-
-    def f1(self, weights: Float[np.ndarray, " documents"]) -> float:
-        """2 hits / (positives + predicted positives); positives must have some weight."""
-        _, wrong_yes, wrong_no, right_yes = weights @ self.counts
-        return float(2 * right_yes / (2 * right_yes + wrong_yes + wrong_no))
-
-
-class RankedScores:
-    """Area under the ROC curve of one score, sorted once and then quick for any weights of documents."""
-
-    def __init__(self, scores: Float[np.ndarray, " rows"], label: Bool[np.ndarray, " rows"], document: Int[np.ndarray, " rows"]) -> None:
-        order = scores.argsort(kind="stable")
-        self.starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of runs of equal scores
-        self.label, self.document = label[order].astype(np.float64), document[order]
-
-    def auc(self, weights: Float[np.ndarray, " documents"]) -> float:
-        """Chance that a positive row scores above a negative one, ties half; both must have some weight."""
-        row = weights[self.document]
-        on, off = (np.add.reduceat(row * side, self.starts) for side in (self.label, 1 - self.label))
-        return float(on @ (off.cumsum() - off / 2) / (on.sum() * off.sum()))
-
-
 @dataclass(frozen=True)
 class Probe:
     """A fitted probe of one label, and what it did on the documents of SCORE."""
@@ -95,23 +54,33 @@ class Probe:
     tally: Tally
 
 
-def probes(features: Features, questions: Questions, labels: Sequence[int], count: int) -> list[Probe]:
-    """For each label a logistic regression on the `count` features of largest contrast: chosen on CHOOSE, fitted on FIT, scored on SCORE."""
-    chosen = strongest(contrast(features[questions.part == CHOOSE], *questions.sides(labels, CHOOSE)), count)
-    columns = features if isinstance(features, np.ndarray) else features.tocsc()
-    found = []
-    for label, picked in zip(labels, chosen, strict=True):
-        rows, (fit, score) = dense(columns, picked), (questions.rows_of(label, part) for part in (FIT, SCORE))
-        odds = decisions(rows[fit], questions.carries[fit, label], rows[score])
-        ranked = RankedScores(odds, questions.carries[score, label], questions.document[score])
-        found.append(Probe(picked.tolist(), ranked, tally(odds > 0, questions, label)))
-    return found
+def ranking(scores: Float[np.ndarray, " scored"], questions: Questions, label: int) -> RankedScores:
+    """Scores of the rows of SCORE that the label is asked of."""
+    rows = questions.rows_of(label, SCORE)
+    return RankedScores(scores, questions.carries[rows, label], questions.document[rows], len(questions.parts))
 
 
 def tally(predicted: Bool[np.ndarray, " scored"], questions: Questions, label: int) -> Tally:
     """Hits and misses on the rows of SCORE that the label is asked of."""
     rows = questions.rows_of(label, SCORE)
     return Tally(predicted, questions.carries[rows, label], questions.document[rows], len(questions.parts))
+
+
+def probe(rows: Float[np.ndarray, "asked k"], questions: Questions, label: int, features: Sequence[int]) -> Probe:
+    """A logistic regression of one label on what these features are in each row: fitted on FIT, scored on SCORE."""
+    fit, score = (questions.rows_of(label, part) for part in (FIT, SCORE))
+    odds = decisions(rows[fit], questions.carries[fit, label], rows[score])
+    return Probe(list(features), ranking(odds, questions, label), tally(odds > 0, questions, label))
+
+
+def probes(features: Features, questions: Questions, labels: Sequence[int], counts: Sequence[int]) -> list[list[Probe]]:
+    """For each label one probe for each count, on that many features of largest contrast on CHOOSE."""
+    chosen = strongest(contrast(features[questions.part == CHOOSE], *questions.sides(labels, CHOOSE)), max(counts))
+    columns = features if isinstance(features, np.ndarray) else features.tocsc()
+    rows = [dense(columns, picked) for picked in chosen]
+    return [
+        [probe(row[:, :count], questions, label, picked[:count].tolist()) for count in counts] for label, picked, row in zip(labels, chosen, rows, strict=True)
+    ]
 
 
 class Detector(NamedTuple):
@@ -130,21 +99,21 @@ def detectors(codes: sparse.csr_matrix, questions: Questions, labels: Sequence[i
 
 
 class Told(NamedTuple):
-    """How one label is told by one latent, by five, by one channel of x, and by the firing of one latent alone."""
+    """How one label is told by one latent, by two and by five, by one where labels are shuffled, and by the firing of one latent alone."""
 
     one: Probe
+    two: Probe
     five: Probe
-    channel: Probe
+    shuffled: Probe
     firing: Detector
 
-    def scores(self, weights: Float[np.ndarray, " documents"]) -> dict[str, float] | None:
-        """One number for each way on the rows of SCORE; None if positives or negatives have no weight."""
-        if not self.firing.tally.both(weights):
-            return None
+    def scores(self, draws: Float[np.ndarray, "draws documents"]) -> dict[str, Float[np.ndarray, " draws"]]:
+        """One number for each way and draw on the rows of SCORE; NaN where positives or negatives have no weight."""
         return {
-            "auc_1": self.one.ranked.auc(weights),
-            "auc_5": self.five.ranked.auc(weights),
-            "balanced_1": self.one.tally.balanced(weights),
-            "f1": self.firing.tally.f1(weights),
-            "baseline_channel": self.channel.ranked.auc(weights),
+            "auc_1": self.one.ranked.auc(draws),
+            "auc_2": self.two.ranked.auc(draws),
+            "auc_5": self.five.ranked.auc(draws),
+            "balanced_1": self.one.tally.balanced(draws),
+            "f1": np.where(self.firing.tally.both(draws), self.firing.tally.f1(draws), np.nan),
+            "floor_shuffled": self.shuffled.ranked.auc(draws),
         }

@@ -77,6 +77,32 @@ class Questions:
         """The labels that have enough rows on both sides in each part."""
         return [label for label, rows in enumerate(self.fewest) if rows >= LEAST]
 
+    @property
+    def probed(self) -> list[int]:
+        """Of these, the labels that probes are asked for: each that the token itself does not give away, and each asked of all rows."""
+        return [label for label in self.tellable if self.labels[label].context or self.labels[label].within is None]
+
+    @cached_property
+    def shuffled(self) -> "Shuffled":
+        """The same questions with each label dealt out anew, within each part, among the rows that it is asked of: answers that nothing can know."""
+        dealt, random = self.carries.copy(), np.random.default_rng(0)
+        for label in range(len(self.labels)):
+            for part in (CHOOSE, FIT, SCORE):
+                rows = self.rows_of(label, part)
+                dealt[rows, label] = random.permutation(self.carries[rows, label])
+        return Shuffled(self.labels, self.rows, dealt, self.document, self.parts, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffled(Questions):
+    """Questions whose labels are dealt out anew; each is asked of the same rows as before."""
+
+    true: Questions
+
+    def asked(self, label: int) -> Bool[np.ndarray, " asked"]:
+        """As in the questions that these were made of."""
+        return self.true.asked(label)
+
 
 @lru_cache(maxsize=2)
 def questions_of(sample: Sample, texts: tuple[str, ...], labels: Labels | None) -> Questions | Missing:
@@ -93,7 +119,20 @@ def questions_of(sample: Sample, texts: tuple[str, ...], labels: Labels | None) 
             carries[here], known[here] = found, True
     if not known.any():
         return Missing("no held-out document has labels: none is Python source whose tokens have a known place in it, and nobody else labelled it")
-    questions = Questions(source.labels, np.flatnonzero(known), carries[known], rows.document[known], parts(texts))
+    return worth_asking(Questions(source.labels, np.flatnonzero(known), carries[known], rows.document[known], parts(texts)))
+
+
+def questions_of_documents(documents: Int[np.ndarray, " shown"], texts: tuple[str, ...], labels: Labels) -> Questions | Missing:
+    """The labels of whole documents: of those that were shown, each that has any is one row."""
+    found = {int(document): labels.of(int(document), texts[document], np.array([[0, len(texts[document])]])) for document in documents}
+    known = np.array([document for document, carries in found.items() if carries is not None], dtype=np.int64)
+    if not len(known):
+        return Missing("no held-out document has labels")
+    return worth_asking(Questions(labels.labels, known, np.concatenate([found[document] for document in known.tolist()]), known, parts(texts)))
+
+
+def worth_asking(questions: Questions) -> Questions | Missing:
+    """The questions, if any label has enough rows."""
     if not questions.tellable:
-        return Missing(f"no label is on and off in at least {LEAST} sampled rows of each third of the {len(texts)} documents")
+        return Missing(f"no label is on and off in at least {LEAST} sampled rows of each third of the {len(questions.parts)} documents")
     return questions

@@ -17,7 +17,7 @@ from sae_bench_htopk.absorbing import absorbed, pairs
 from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Setting, Text
 from sae_bench_htopk.labels import Label
 from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, parts
-from tests.test_metrics import made_up, ragged, read
+from tests.made_up_text import made_up, ragged, read
 
 DOCUMENTS, EACH, WIDTH, SIZE = 12, 200, 6, 8
 

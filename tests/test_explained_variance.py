@@ -9,7 +9,7 @@ from sklearn.metrics import explained_variance_score, r2_score
 from torch import Tensor
 
 from sae_bench_htopk.contract import Missing
-from tests.test_metrics import DOCUMENTS, LATENTS, made_up, numbers, read
+from tests.made_up_text import DOCUMENTS, LATENTS, made_up, numbers, read
 
 Formula = Callable[[Tensor, Tensor], float]
 ROWS, WIDTH = 400, 12
@@ -128,7 +128,7 @@ def test_relative_bias_is_the_best_divisor() -> None:
 
 def test_the_legacy_number_is_a_mean_of_ratios_about_the_streams_mean() -> None:
     """A slow loop over plain rows; a row that is the mean itself has no ratio."""
-    batch, mean = made_up(), torch.full((12,), 2.0)  # as measured() in tests/test_metrics.py has it
+    batch, mean = made_up(), torch.full((12,), 2.0)  # as measured() in tests/made_up_text.py has it
     batch.text.x[0] = mean
     batch.text.massive[0] = False
     shares = [

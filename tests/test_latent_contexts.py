@@ -17,7 +17,8 @@ from sae_bench_htopk.questions import questions_of
 from sae_bench_htopk.rows import summary
 from sae_bench_htopk.top_contexts import AFTER, BEFORE, KEPT, TopCodes, peaks, shown
 from sae_bench_htopk.transcript import Transcript, follow
-from tests.test_metrics import LATENTS, Rest, labelled, made_up, measured, planted, ragged
+from tests.made_up_text import LATENTS, Rest, made_up, measured, ragged
+from tests.test_sparse_probing import labelled, planted
 
 REST = Rest(torch.zeros(1, 2), torch.zeros(1, dtype=torch.bool), torch.zeros(1))  # of the language model; nobody here asks it
 

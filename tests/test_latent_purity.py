@@ -15,7 +15,7 @@ from sae_bench_htopk.contract import Batch, Metric, Missing, Setting
 from sae_bench_htopk.latent_groups import Matching, Shells, bands, shells_of
 from sae_bench_htopk.likeness import Likeness
 from sae_bench_htopk.transcript import NOTHING
-from tests.test_metrics import LATENTS, made_up, measured, ragged
+from tests.made_up_text import LATENTS, made_up, measured, ragged
 
 WIDTH = 6
 

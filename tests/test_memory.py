@@ -14,7 +14,7 @@ from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.plugins import code_of
 from sae_bench_htopk.trainer import Recipe
-from tests.test_metrics import made_up, measured
+from tests.made_up_text import made_up, measured
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:

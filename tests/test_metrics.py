@@ -2,142 +2,24 @@
 
 import itertools
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score, roc_auc_score
-from torch import Tensor
+from sklearn.metrics import r2_score
 
 from sae_bench_htopk import plugins
-from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Setting, Statistics, Text
-from sae_bench_htopk.probing import RankedScores, Tally
-from sae_bench_htopk.python_labels import LABELS, token_labels
-from sae_bench_htopk.questions import SCORE, parts
+from sae_bench_htopk.contract import Batch, Missing, Setting
 from sae_bench_htopk.sample import Sample, SampledCodes, grow, sampled
 from sae_bench_htopk.transcript import NOTHING, Transcript, follow
+from tests.made_up_text import DOCUMENTS, LATENTS, RANK, D, made_up, measured, numbers, part, ragged, read
 from tests.oracles.plain import biased_hsic, cka, dissimilarities, unbiased_hsic
 
-D, LATENTS, DOCUMENTS, RANK = 12, 40, 9, 5
-SPECTRUM = torch.arange(D, 0, -1.0)  # variances of the channels, by what a reading is told: the first are the principal components
 NAMES = [
     "explained_variance", "sparsity", "sparsity_curve", "downstream_loss", "representational_similarity", "sparse_probing", "absorption", "latent_purity",
     "latent_contexts",
 ]  # fmt: skip
-EMBEDDINGS = torch.randn(50, 16, generator=torch.Generator().manual_seed(4))
-ROWS = torch.randn(LATENTS, D, generator=torch.Generator().manual_seed(9))  # of a decoder that fits nothing: what codes come to, one after the other
-SOURCE = (
-    'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
-)
-
-
-@dataclass
-class Rest:
-    """A language model whose loss, and by twice as much what it predicts, moves with the squared distance from the true activation."""
-
-    x: Tensor
-    predicts: Tensor
-    clean: Tensor
-
-    def spliced(self, x_hat: Tensor) -> Outcome:
-        error = (self.x - x_hat).square().mean(1)
-        return Outcome(*(part * self.predicts for part in (self.clean + error, 2 * error, (error < 0.25).float())))
-
-    @property
-    def zero_ablated(self) -> Outcome:
-        return self.spliced(torch.zeros_like(self.x))
-
-    @property
-    def mean_ablated(self) -> Outcome:
-        return self.spliced(torch.full_like(self.x, 0.1))
-
-
-def embed(tokens: Tensor) -> Tensor:
-    """Of a language model that embeds tokens at random."""
-    return EMBEDDINGS[tokens]
-
-
-def read(x: Tensor, x_hat: Tensor, document: Tensor, codes: Tensor, texts: list[str], massive: Tensor | None = None) -> Batch:
-    """A batch of these rows; `codes` is dense [rows, latents]. Tokens are the runs of three characters of their document's text."""
-    position = (torch.nn.functional.one_hot(document).cumsum(0) - 1).gather(1, document[:, None])[:, 0]
-    massive = torch.zeros(len(x), dtype=torch.bool) if massive is None else massive
-    predicts = position % 7 != 6
-    rest = Rest(x, predicts, torch.linspace(1, 2, len(x)) * predicts)
-    span = torch.stack((3 * position, 3 * position + 3), dim=1)
-    return whole(Text(x, document, position, position % 50, span, massive, texts, rest, embed), x_hat, ragged(codes))
-
-
-def whole(text: Text, x_hat: Tensor, codes: Codes) -> Batch:
-    """A batch whose prefixes are those of codes on `ROWS`, one row and one code at a time; from the budget RANK on all enter together."""
-
-    def prefixes() -> Prefixes:
-        if text.x.shape[1] != D:  # cases by hand in fewer dimensions, of other metrics
-            raise AssertionError("ROWS do not fit these rows")
-        after, ends = [], codes.offsets.tolist()
-        for row, (start, end) in enumerate(itertools.pairwise(ends)):
-            sums = (codes.values[start:end, None].double() * ROWS[codes.latents[start:end]]).cumsum(0)
-            after.append((text.x[row].double() - sums).square().sum(1))
-        enters = torch.cat([torch.arange(1, length + 1).clamp_max(RANK) for length in codes.lengths().tolist()])
-        return Prefixes(enters, text.x.double().square().sum(1), torch.cat(after))
-
-    return Batch(text, x_hat, codes, prefixes)
-
-
-def ragged(dense: Tensor) -> Codes:
-    """The nonzero codes of each row, largest first."""
-    order = dense.argsort(dim=1, descending=True)
-    values = dense.gather(1, order)
-    offsets = torch.nn.functional.pad((values > 0).sum(1).cumsum(0), (1, 0))
-    return Codes(values[values > 0], order[values > 0], offsets)
-
-
-def turned(word: str, places: int) -> str:
-    """Another word for each document, so that none is a near-duplicate of another."""
-    return "".join(chr((ord(letter) - ord("a") + places) % 26 + ord("a")) for letter in word.lower())
-
-
-def made_up(seed: int = 0, rows: int = 100, documents: int = DOCUMENTS) -> Batch:
-    """Documents of `rows` rows each, in turns; one row in twenty is massive; codes are random, as often as 1 / latent."""
-    random = torch.Generator().manual_seed(seed)
-    count = rows * documents
-    x = torch.randn(count, D, generator=random) + 2
-    massive = torch.arange(count) % 20 == 7
-    x[massive] *= 50
-    x_hat = x + 0.5 * torch.randn(count, D, generator=random)
-    codes = torch.rand(count, LATENTS, generator=random) * (torch.rand(count, LATENTS, generator=random) < 1 / torch.arange(1, LATENTS + 1))
-    codes[:, 20] = 0  # a dead latent, and one that fires on massive rows only
-    codes[:, 21] = massive.float()
-    texts = [re.sub(r"\b(Text|it|A|f|x|note|on|g|word|h|b)\b", lambda found, index=index: turned(found[0], index), SOURCE) for index in range(documents)]
-    return read(x, x_hat, torch.arange(count) % documents, codes, texts, massive)
-
-
-def part(batch: Batch, rows: Tensor) -> Batch:
-    """Some rows of a batch, in the order given."""
-    text, dense = batch.text, torch.zeros(len(batch.x_hat), LATENTS)
-    owners = torch.arange(len(dense)).repeat_interleave(batch.codes.lengths())
-    dense[owners, batch.codes.latents] = batch.codes.values
-    rest = Rest(text.x[rows], text.model.predicts[rows], text.model.clean[rows])
-    fields = (text.x, text.document, text.position, text.token, text.span, text.massive)
-    return whole(Text(*(field[rows] for field in fields), text.texts, rest, text.embed), batch.x_hat[rows], ragged(dense[rows]))
-
-
-def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms: Tensor | None = None) -> Metric:
-    """A metric that has seen all batches."""
-    rows = torch.cat([batch.text.document for batch in batches]).bincount(minlength=documents)
-    d, statistics = batches[0].text.x.shape[1], Statistics(torch.full((batches[0].text.x.shape[1],), 2.0), SPECTRUM[: batches[0].text.x.shape[1]].diag())
-    metric = plugins.metric(name)(Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics, W_dec=ROWS[:, :d]))
-    for batch in batches:
-        metric.update(batch)
-    return metric
-
-
-def numbers(name: str, batch: Batch, weights: Tensor | None = None) -> Mapping[str, float | Missing]:
-    """What a metric says of one batch."""
-    return measured(name, [batch]).result(weights)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -437,114 +319,3 @@ def test_the_transcript_finds_the_tokens_around_a_row() -> None:
         assert follow(before, text) is transcript
     found = transcript.around(np.array([3, 0]), np.array([1, 99]), 2, 1)
     assert found.tolist() == [[NOTHING, 0, 1, 2], [47, 48, 49, NOTHING]]  # the token is the position modulo 50
-
-
-# sparse probing
-
-
-def labelled(seed: int = 0, documents: int = 12) -> tuple[Batch, np.ndarray]:
-    """Text whose tokens have labels, with codes of pure noise; and the labels [rows, labels]."""
-    batch = made_up(seed, rows=len(SOURCE) // 3, documents=documents)
-    labels = np.zeros((len(batch.x_hat), len(LABELS)), dtype=bool)
-    for index, text in enumerate(batch.text.texts):
-        here = (batch.text.document == index).numpy()
-        labels[here] = token_labels(text, batch.text.span[here].numpy())
-    return batch, labels
-
-
-def planted(batch: Batch, columns: Mapping[int, np.ndarray]) -> Batch:
-    """The batch with some latents replaced."""
-    random = torch.rand(len(batch.x_hat), LATENTS, generator=torch.Generator().manual_seed(3))
-    codes = (random - 0.8).relu()
-    for latent, values in columns.items():
-        codes[:, latent] = torch.from_numpy(values).float()
-    return Batch(batch.text, batch.x_hat, ragged(codes))
-
-
-def told(batch: Batch) -> tuple[Mapping[str, float | Missing], Mapping[str, Mapping[str, object]]]:
-    """A metric's columns and its labels' details."""
-    metric = measured("sparse_probing", [batch], len(batch.text.texts))
-    return metric.result(None), metric.details()["labels"]
-
-
-def test_a_planted_latent_tells_its_label_and_noise_tells_none() -> None:
-    batch, labels = labelled()
-    strength = np.random.default_rng(0).uniform(0.5, 1, len(labels))
-    columns = {latent: labels[:, latent] * strength for latent in range(len(LABELS))}
-    found, details = told(planted(batch, columns))
-    assert len(details) >= 7
-    for name, scores in details.items():
-        assert scores["latents"][0] == scores["firing_latent"] == LABELS.index(name)
-        assert scores["auc_1"] == pytest.approx(1) and scores["f1"] == pytest.approx(1)
-    assert found["balanced_1"] == pytest.approx(1) and found["auc_5"] > 0.99
-    noise, _ = told(planted(batch, {}))
-    assert all(abs(float(noise[name]) - 0.5) < 0.06 for name in ("auc_1", "auc_5", "balanced_1", "baseline_channel"))
-
-
-def test_a_latent_that_falls_silent_on_a_label_tells_it_too_and_channels_are_probed_alike() -> None:
-    batch, labels = labelled()
-    string = LABELS.index("string")
-    x = batch.text.x.clone()
-    x[:, 4] = torch.from_numpy(np.where(labels[:, string], 9.0, -9.0)).float()
-    text = Text(x, *(getattr(batch.text, name) for name in ("document", "position", "token", "span", "massive", "texts", "model")))
-    _, details = told(planted(Batch(text, batch.x_hat, batch.codes), {5: 2.0 * ~labels[:, string]}))
-    assert details["string"]["latents"][0] == 5 and details["string"]["auc_1"] == pytest.approx(1)
-    assert details["string"]["f1"] < 0.6 and details["string"]["baseline_channel"] == pytest.approx(1)
-
-
-def test_choice_and_fit_see_no_document_that_is_scored() -> None:
-    """A latent that tells a label in scored documents alone is never chosen."""
-    batch, labels = labelled()
-    scored = ((dealt := parts(batch.text.texts)) == SCORE)[batch.text.document.numpy()]
-    assert 0.2 < scored.mean() < 0.5 and np.bincount(dealt).tolist() == [4, 4, 4]
-    string = LABELS.index("string")
-    _, details = told(planted(batch, {5: 3.0 * (labels[:, string] & scored), 6: 0.4 * labels[:, string]}))
-    assert 5 not in details["string"]["latents"] and details["string"]["latents"][0] == 6
-
-
-def test_near_duplicates_are_dealt_into_one_part() -> None:
-    """Two texts that nearly repeat each other are never on both sides of a probe; the others are dealt in thirds."""
-    draw = np.random.default_rng(0)
-    texts = [" ".join(map(str, draw.integers(0, 10_000, 300))) for _ in range(30)]
-    texts += [text + " one more line" for text in texts[:15]]
-    dealt = parts(texts)
-    assert (dealt[:15] == dealt[30:]).all() and np.bincount(dealt[:30]).tolist() == [10, 10, 10]
-
-
-def test_weighted_scores_are_sklearns_with_sample_weights() -> None:
-    random = np.random.default_rng(0)
-    label, document = random.random(300) < 0.3, random.integers(0, 8, 300)
-    scores = (random.integers(0, 5, 300) + label).astype(float)  # many ties
-    for weights in (np.ones(8), random.integers(0, 4, 8).astype(float)):
-        row = weights[document]
-        assert RankedScores(scores, label, document).auc(weights) == pytest.approx(roc_auc_score(label, scores, sample_weight=row))
-        tally = Tally(scores > 2, label, document, 8)
-        assert tally.balanced(weights) == pytest.approx(balanced_accuracy_score(label, scores > 2, sample_weight=row))
-        assert tally.f1(weights) == pytest.approx(f1_score(label, scores > 2, sample_weight=row))
-
-
-def bad_texts() -> Iterator[tuple[str, Batch]]:
-    """Text that gives nothing to probe, and words of the reason."""
-    batch, _ = labelled()
-    text = batch.text
-    yield "Python", Batch(Text(**{**vars(text), "texts": ["No Python here."] * 12}), batch.x_hat, batch.codes)
-    yield "place", Batch(Text(**{**vars(text), "span": torch.zeros_like(text.span)}), batch.x_hat, batch.codes)
-    yield "no label", part(batch, torch.arange(60))
-
-
-def test_text_without_labels_says_so() -> None:
-    for words, batch in bad_texts():
-        metric = measured("sparse_probing", [batch], 12)
-        assert all(isinstance(value, Missing) and words in value.reason for value in metric.result(None).values())
-        assert metric.details() == {}
-
-
-def test_weights_count_scored_rows_and_leave_the_fits_alone() -> None:
-    batch, labels = labelled()
-    half = labels[:, LABELS.index("string")] & (batch.text.document.numpy() % 2 == 0)
-    metric = measured("sparse_probing", [planted(batch, {5: 1.0 * half})], 12)
-    before = metric.details()
-    unscored = torch.from_numpy((parts(batch.text.texts) != SCORE).astype(float))
-    assert metric.result(1 + 3 * unscored) == pytest.approx(metric.result(None)) and metric.details() == before
-    even = torch.from_numpy((np.arange(12) % 2 == 0).astype(float))
-    assert metric.result(even)["auc_1"] > metric.result(None)["auc_1"]

@@ -20,8 +20,8 @@ from sae_bench_htopk.rows import pairable, summary
 from sae_bench_htopk.saes import CKA_SAMPLE, COMPARED, DELTA, EV, L0, Sae
 from sae_bench_htopk.sentences import winners
 from sae_bench_htopk.tables import headline
+from tests.made_up_text import LATENTS, read
 from tests.test_leaderboard import Made, cells, make, page_of, put, section
-from tests.test_metrics import LATENTS, read
 
 Drawn = Mapping[int, Sequence[float]]  # k -> what draws of documents gave
 

@@ -13,9 +13,9 @@ from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.rows import summary
 from sae_bench_htopk.windows import collate
+from tests.made_up_text import read
 from tests.synthetic import SHAPES, ragged
 from tests.test_evaluate import BOS, CONTEXT, READINGS, TEXTS, K, model, sae, units, windows
-from tests.test_metrics import read
 
 __all__ = ["model"]  # the fixture
 

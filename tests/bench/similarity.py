@@ -10,7 +10,7 @@ import torch
 from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Batch, Codes, Setting, Statistics, Text
 from sae_bench_htopk.resampling import draws
-from tests.test_metrics import Rest
+from tests.made_up_text import Rest
 
 D, LATENTS, K, DOCUMENTS, BATCH, BATCHES = 192, 2048, 32, 105, 4096, 50
 
