@@ -20,6 +20,7 @@ class Labels(Protocol):
     """Who knows the labels of a text."""
 
     labels: tuple[Label, ...]
+    whole: bool  # whether they are labels of whole documents, so that all tokens of a document carry the same ones
 
     def __hash__(self) -> int:
         """By identity, so that what is asked of a text is worked out once."""

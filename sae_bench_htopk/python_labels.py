@@ -199,6 +199,7 @@ class PythonLabels:
     """The exact syntax of documents that are Python source; nothing of others."""
 
     labels = CONTEXT + TOLD
+    whole = False
 
     def of(self, document: int, text: str, span: Int[np.ndarray, "tokens 2"]) -> Bool[np.ndarray, "tokens labels"] | None:
         """By the text alone; None if Python cannot parse it."""

@@ -12,8 +12,8 @@ ORDER = [
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
-        "probing", "similarity", "progress", "bits", "card", "pretrain",
+        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "labelled_text",
+        "questions", "sample", "transcript", "probing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
