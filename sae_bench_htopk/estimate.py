@@ -1,7 +1,7 @@
 """What a plan takes, before anything runs: operations, memory, disk and time; and the plan as text."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from tabulate import tabulate
@@ -49,14 +49,14 @@ def splices(metric: str) -> bool:
     return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric))
 
 
-def encodings(readings: Sequence[Reading], latents: int) -> int:
+def encodings(readings: Collection[Reading], latents: int) -> int:
     """Latents whose scores are computed for one row of held-out text: each nested group is encoded once, cuts after the choice from the whole dictionary."""
     widest = (group[-1] for group in nested(readings))
     sources = {Reading(last.k) if last.select == "row" and last.cut == "after" else last for last in widest}
     return sum(min(source.latents or latents, latents) if source.cut == "before" else latents for source in sources)
 
 
-def calibrations(training: Training, cell: Cell, readings: Sequence[Reading]) -> int:
+def calibrations(training: Training, cell: Cell, readings: Collection[Reading]) -> int:
     """The same for one row of calibration text: a histogram of the whole dictionary, one of each part that is read by threshold, and the use of latents."""
     measured = training.kind().budget(training.config) is None
     by_threshold = [reading for reading in readings if reading.select == "threshold"]
@@ -77,7 +77,7 @@ def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, fl
             2.0 * d * (held_out * encodings(some, training.latents) + calibration * calibrations(training, cell, some)) for training, cell, some in asked
         )
         own += READ * d * held_out * sum(len(some) for _, _, some in asked)
-        spliced = sum(any(map(splices, cell.metrics[reading])) for _, cell, some in asked for reading in some)
+        spliced = sum(any(map(splices, names)) for _, _, some in asked for names in some.values())
         model += (held_out + calibration) * before + held_out * after * (spliced + SHARED_RUNS if spliced else 0)
     return own, model
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,13 @@ from sae_bench_htopk.checkpoint import locate
 from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
 from sae_bench_htopk.controls import CONTROLS, dictionary_size
 from sae_bench_htopk.corpus import Corpus
+from sae_bench_htopk.imports import standing
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_golden_rows.py holds those that tell
-# What all of the core stands on (contract, ops, choose, lm, windows, stream) is not hashed: it changes often and moves no number, or the golden rows tell.
-MEASURING = (  # modules of the core that measure
-    "labels", "python_labels", "questions", "sample", "transcript", "probing",
-    "strata", "hsic", "draws", "representations", "similarity", "power_law", "variance", "stability", "seeds", "head", "prefix_loss",
-    "calibrate", "evaluate", "rows", "resampling",
-)  # fmt: skip
+EVERY_NUMBER = ("calibrate", "evaluate", "rows")  # modules that every number comes through, with all that they import
+LATENTS = ("calibrate", "power_law", "seeds", "stability")  # those behind what a record says of the latents themselves
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,16 @@ class Facts:
 
 @dataclass
 class Cell:
-    """One SAE as one variant reads it: the readings, the metrics wanted of each, and the key of each row."""
+    """One SAE as one variant reads it: the readings, and of each the metrics that are wanted with the keys of their numbers."""
 
     variant: str
     config: Any
     native: Selector
-    metrics: dict[Reading, tuple[str, ...]]
-    keys: dict[Reading, str]
+    keys: dict[Reading, dict[str, str]]
+
+    def place(self, reading: Reading) -> str:
+        """What tells a reading's row from others of a record."""
+        return place_of({"variant": self.variant, "config": asdict(self.config), "reading": asdict(reading)})
 
 
 @dataclass
@@ -57,6 +57,7 @@ class Training:
     recipe: Recipe
     rate: float | None = None  # its own, where it has another than the suite's others
     cells: list[Cell] = field(default_factory=list)
+    latents_key: str = ""  # names what is measured of its latents themselves; empty for a control, of whose latents nothing is
 
     def kind(self) -> type[Variant]:
         """Its class: a control of the core, or a plug-in."""
@@ -100,18 +101,49 @@ def train_key(suite: Suite, facts: Facts, recipe: Recipe, name: str, config: Any
     return digest([settings, code_of_variant(name, control), RECIPE_VERSION, model, facts.text["train"]])
 
 
-def read_key(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, metrics: Iterable[str]) -> str:
-    """Names a row: the reading, the reader's code, each metric's code, and the texts that it is calibrated and measured on."""
-    code = [plugins.code_of(plugins.source_file("metrics", name)) for name in metrics]
-    core = [plugins.code_of(Path(__file__).with_name(f"{name}.py")) for name in MEASURING]
-    own = code_of_variant(reader, reader in CONTROLS)
+def place_of(row: Mapping[str, Any]) -> str:
+    """What tells a row of a record from its others: who reads it, and how."""
+    return digest([row["variant"], row["config"], row["reading"]])
+
+
+def code_behind(files: Iterable[Path]) -> str:
+    """The hash of files and of all that they import."""
+    return digest({name: plugins.code_of(path) for name, path in standing(files).items()})
+
+
+def code_of_metric(name: str) -> str:
+    """The hash of all code that a metric's numbers stand on: that behind every number, its own, and what its own imports."""
+    return code_behind([*map(core_file, EVERY_NUMBER), plugins.source_file("metrics", name)])
+
+
+def core_file(name: str) -> Path:
+    """A module of the core."""
+    return Path(__file__).with_name(f"{name}.py")
+
+
+def metric_keys(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, codes: Mapping[str, str]) -> dict[str, str]:
+    """Names one reading's numbers, metric by metric: reading, reader's code, metric's code (`codes`), and the texts of calibration and measuring."""
+    own = digest(code_of_variant(reader, reader in CONTROLS))
     text = [facts.text["held_out"], asdict(suite.text.held_out), facts.text["calibration"], asdict(suite.text.calibration)]
-    return digest([asdict(reading), reader, asdict(config), own, list(metrics), code, core, text, EVALUATION_VERSION])
+    shared = [asdict(reading), reader, asdict(config), own, text, EVALUATION_VERSION]
+    return {name: digest([*shared, name, code]) for name, code in codes.items()}
+
+
+def latents_key(suite: Suite, facts: Facts, training: Training) -> str:
+    """Names what is measured of the latents of a training, how they fall off and what other seeds have of them: by whom, with what code and on what text.
+
+    The weights are named by the train key, those of other seeds where the pairs stand.
+    """
+    readers = [digest(code_of_variant(cell.variant, cell.variant in CONTROLS)) for cell in training.cells]
+    text = [facts.text["calibration"], asdict(suite.text.calibration)]
+    code = digest({name: plugins.code_of(core_file(name)) for name in LATENTS})
+    return "" if training.control else digest([readers, code, text, EVALUATION_VERSION])
 
 
 def resolve(suite: Suite, facts: Facts) -> list[Training]:
     """Every training of the suite with its cells, by seed; what reads another's weights is a cell of that training."""
     found: dict[str, Training] = {}
+    codes = {use.name: code_of_metric(use.name) for use in suite.metrics}
     for sae in suite.saes:
         kind = plugins.variant(sae.variant)
         base, settings = kind.trained_as(sae.config) or (sae.variant, None)
@@ -119,7 +151,7 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         recipe = replace(suite.train, rate=suite.train.rate if sae.rate is None else sae.rate)
         key = train_key(suite, facts, recipe, base, config, sae.latents, sae.seed, control=False)
         training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, False, recipe, sae.rate))
-        training.cells.append(cell(suite, facts, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed, sae.latents))
+        training.cells.append(cell(suite, facts, codes, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed, sae.latents))
     budgets = Counter(k for sae in suite.saes if (k := plugins.variant(sae.variant).budget(sae.config)))
     budget = max(budgets, key=lambda k: (budgets[k], k), default=suite.read.k[-1])  # the most common one, so that most comparisons have a control beside them
     rates = Counter(sae.rate for sae in suite.saes if plugins.variant(sae.variant).budget(sae.config) == budget)
@@ -133,15 +165,19 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training = found.setdefault(key, Training(key, name, config, latents, seed, True, recipe))
         # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
         readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
-        training.cells.append(cell(suite, facts, name, config, "row", readings, seed, latents))
+        training.cells.append(cell(suite, facts, codes, name, config, "row", readings, seed, latents))
+    for training in found.values():
+        training.latents_key = latents_key(suite, facts, training)
     return sorted(found.values(), key=lambda training: suite.seeds.index(training.seed))
 
 
-def cell(suite: Suite, facts: Facts, reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int) -> Cell:
-    """The readings of one SAE by one variant, with the metrics that the suite wants of each."""
-    wanted = {reading: tuple(use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size)) for reading in readings}
-    keys = {reading: read_key(suite, facts, reader, config, reading, names) for reading, names in wanted.items()}
-    return Cell(reader, config, native, wanted, keys)
+def cell(
+    suite: Suite, facts: Facts, codes: Mapping[str, str], reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int
+) -> Cell:
+    """The readings of one SAE by one variant, with the metrics that the suite wants of each; what no metric is wanted of is not read."""
+    wanted = {reading: [use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size)] for reading in readings}
+    keys = {reading: metric_keys(suite, facts, reader, config, reading, {name: codes[name] for name in names}) for reading, names in wanted.items() if names}
+    return Cell(reader, config, native, keys)
 
 
 def metric_classes(suite: Suite) -> dict[str, type[Metric]]:

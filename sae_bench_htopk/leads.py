@@ -115,7 +115,7 @@ def over_documents(mine: Held, theirs: Held) -> float | Missing:
         return Missing(f"{documents} documents, too few to draw from")
     if any(mine.column not in row.get("draws", {}) for row in rows):
         return Missing("a record holds no draws of documents for it")
-    if len({str(row.get("drawn")) for row in rows}) > 1:
+    if len({drawn_by(row, mine.column) for row in rows}) > 1:
         return Missing("measured under different draws of documents")
     if len(lengths := {len(row["draws"][mine.column]) for row in rows}) > 1:
         return Missing(f"readings hold {words(sorted(lengths))} draws of documents")
@@ -124,6 +124,12 @@ def over_documents(mine: Held, theirs: Held) -> float | Missing:
         for one in (mine, theirs)
     )
     return float(NORMAL * np.std(one - other, ddof=1))
+
+
+def drawn_by(row: Row, column: str) -> str:
+    """The fingerprint of the draws behind a column; rows of earlier records have one for all."""
+    found = row.get("drawn")
+    return str(found.get(column.partition(".")[0]) if isinstance(found, Mapping) else found)
 
 
 def over_seeds(mine: Sequence[float], theirs: Sequence[float]) -> float | Missing:

@@ -19,7 +19,7 @@ SHARE = 0.5  # of the memory that is free before the language model is loaded: t
 DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
 GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may hold
 SYSTEM = Path("/proc/meminfo")
-Reads: TypeAlias = Iterable[tuple[Training, Cell, Sequence[Reading]]]  # readings that are measured side by side
+Reads: TypeAlias = Iterable[tuple[Training, Cell, Mapping[Reading, Sequence[str]]]]  # readings that are measured side by side, each by which metrics
 Copies: TypeAlias = Iterable[tuple[Training, int]]  # a training, and how many variants hold a copy of its weights to read them
 
 
@@ -56,11 +56,11 @@ def keeping(suite: Suite, reads: Reads) -> tuple[int, int]:
     tokens = suite.text.held_out.tokens
     documents = suite.text.held_out.documents or max(1, tokens // DOCUMENT)
     rows, host, beside = (tokens // documents,) * documents, 0, 0
-    for training, cell, readings in reads:
-        for reading in readings:
+    for training, _, readings in reads:
+        for reading, names in readings.items():
             usable = min(reading.latents or training.latents, training.latents)
             setting = Setting(suite.model.shape.d, training.latents, usable, documents, reading.k, rows)
-            for name in cell.metrics[reading]:
+            for name in names:
                 own = plugins.metric(name).kept_bytes(setting)
                 host, beside = host + own[0], beside + own[1]
     return host, beside

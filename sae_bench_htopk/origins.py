@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sae_bench_htopk import records
 from sae_bench_htopk.board import Board
@@ -11,6 +11,13 @@ from sae_bench_htopk.markdown import words
 
 FACTS = ("commit", "dirty", "machine", "device", "threads", "deterministic", "versions")  # what tells runs apart on a page
 Run = Mapping[str, Any]
+
+
+class Made(NamedTuple):
+    """Runs alike in everything that counts, and the metrics whose numbers they made of a row, if not all."""
+
+    runs: Sequence[Run]
+    metrics: tuple[str, ...] = ()
 
 
 def provenance(board: Board) -> str:
@@ -25,28 +32,42 @@ def provenance(board: Board) -> str:
         f"Model: {all_of('model', 'path')}, revision {all_of('model', 'revision')}, fingerprint {all_of('model', 'fingerprint')}",
         f"Text fingerprints: training {all_of('text', 'train')}, calibration {all_of('text', 'calibration')}, held out {all_of('text', 'held_out')}",
         *(f"Text: {note}" for note in notes),
-        *alike("Weights", "SAE", (record["provenance"] for record in board.records)),
-        *alike("Numbers", "row", (measuring(record, row) for record in board.records for row in record["rows"])),
+        *alike("Weights", "SAE", (Made([record["provenance"]]) for record in board.records)),
+        *alike("Numbers", "row", (made for record in board.records for row in record["rows"] for made in measuring(record, row))),
         f"Records: {len(board.records)} in [{board.suite}/]({board.suite}/), digest {digest}",
         *(f"Left out: {sentence}" for sentence in board.left_out),
     ]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def measuring(record: records.Record, row: Mapping[str, Any]) -> Run:
-    """The run that measured a row; nothing of a row that names none, as those of earlier records."""
-    found = record.get("measured", {}).get(row["measured"], {}) if "measured" in row else {}
+def measuring(record: records.Record, row: Mapping[str, Any]) -> Iterator[Made]:
+    """The runs that measured a row, with the metrics whose numbers are of each, if those are not all; nothing of a row that names no run, as earlier ones."""
+    measured = row.get("measured", {})
+    by_metric = measured if isinstance(measured, Mapping) else {"": measured}  # rows of earlier records name one run for all
+    runs = {metric: run_of(record, when) for metric, when in by_metric.items()} or {"": {}}
+    said = {metric: sentence(run) for metric, run in runs.items()}
+    for one in dict.fromkeys(said.values()):
+        metrics = [metric for metric in sorted(said) if said[metric] == one]
+        yield Made([runs[metric] for metric in metrics], () if len(metrics) == len(said) else tuple(metrics))
+
+
+def run_of(record: records.Record, when: str) -> Run:
+    """One run of a record, by the time that a row names."""
+    found = record.get("measured", {}).get(when, {})
     return found if isinstance(found, Mapping) else {}
 
 
-def alike(title: str, thing: str, runs: Iterable[Run]) -> list[str]:
-    """A line for all that was made by runs alike in everything that counts, with their dates; the most first."""
-    counts: Counter[str] = Counter()
-    dates: dict[str, set[str]] = {}
-    for run in runs:
-        counts[said := sentence(run)] += 1
-        dates.setdefault(said, set()).add(str(run.get("when", "date not known")).partition("T")[0])
-    return [f"{title}: {said}; {words(sorted(dates[said]))} ({count:,} {thing}{'s' * (count != 1)})" for said, count in counts.most_common()]
+def alike(title: str, thing: str, made: Iterable[Made]) -> list[str]:
+    """A line for all that was made by runs alike in everything that counts, with their dates and, if not all, what they made of it; the most first."""
+    counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    dates: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for runs, metrics in made:
+        counts[line := (sentence(runs[0]), metrics)] += 1
+        dates.setdefault(line, set()).update(str(run.get("when", "date not known")).partition("T")[0] for run in runs)
+    return [
+        f"{title}: {said}; {words(sorted(dates[said, metrics]))} ({f'{words(metrics)} of ' if metrics else ''}{count:,} {thing}{'s' * (count != 1)})"
+        for (said, metrics), count in counts.most_common()
+    ]
 
 
 def sentence(run: Run) -> str:

@@ -1,26 +1,31 @@
 """What a run would do and why, before anything runs: which SAEs are done, to be compared, evaluated or trained, and in which passes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
-from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest
+from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest, place_of
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.suite import Suite
+
+OUTDATED = "its latents were measured by other code"
+Wanted: TypeAlias = dict[Reading, tuple[str, ...]]  # readings, and which metrics of each
 
 
 @dataclass(frozen=True)
 class Item:
-    """One training of the suite: what there is to do, why, which rows are missing, and with which twins it is only to be compared."""
+    """One training of the suite: what there is to do, why, which metrics are missing at which readings, and with which twins it is only to be compared."""
 
     training: Training
     todo: Literal["done", "compare", "evaluate", "train"]
     why: str
-    missing: list[tuple[Cell, list[Reading]]]
+    missing: list[tuple[Cell, Wanted]]
     twins: tuple[Training, ...] = ()
+    latents: bool = False  # whether all that is known of its latents is to be measured anew, beside that
 
 
 def weights_path(root: Path, suite: str, key: str) -> Path:
@@ -64,19 +69,45 @@ def known_record(root: Path, suite: str, key: str) -> records.Record | None:
 def item(suite: Suite, training: Training, root: Path, before: Sequence[Item] = ()) -> Item:
     """What there is to do for one training, after those that stand before it in the suite."""
     record = known_record(root, suite.name, training.key)
-    have = {row["read_key"] for row in record["rows"]} if record else set()
-    every = [(cell, list(cell.keys)) for cell in training.cells]
-    missing = [(cell, [reading for reading in readings if cell.keys[reading] not in have]) for cell, readings in every]
-    missing = [(cell, readings) for cell, readings in missing if readings]
-    count = sum(len(readings) for _, readings in missing)
-    if not count:
-        return measured(suite, training, record, root, before) if record else Item(training, "done", "no reading is asked for", [])
-    if weights_path(root, suite.name, training.key).is_file():
-        return Item(training, "evaluate", f"weights are there, {count} readings are not" if have else "weights are there, no record is", missing)
+    have = {place_of(row): row.get("keys", {}) for row in record["rows"]} if record else {}  # rows of an earlier form do not say what measured them
+    every, missing = ([(cell, wanted) for cell in training.cells if (wanted := lacking(cell, known))] for known in ({}, have))
+    if not every:
+        return Item(training, "done", "no reading is asked for", [])
+    there = weights_path(root, suite.name, training.key).is_file()
+    if record and not missing and (there or not outdated(training, record)):
+        return measured(suite, training, record, root, before)
+    if there:
+        return Item(training, "evaluate", f"weights are there, {said(missing) if have else 'no record is'}", missing)
     known = (known_record(root, suite.name, path.stem) for path in record_folder(root, suite.name).glob("*.json"))
     others = any(other["sae"]["variant"] == training.variant for other in known if other)
-    why = "its weights are gone and readings are missing" if have else "its settings, code, model or text differ from every record's" if others else "no record"
+    gone = f"its weights are gone and {'readings are missing' if missing else OUTDATED}"
+    why = gone if have else "its settings, code, model or text differ from every record's" if others else "no record"
     return Item(training, "train", why, every)  # new weights may differ in their last bits, so no old row may stay beside new ones
+
+
+def lacking(cell: Cell, have: Mapping[str, Mapping[str, str]]) -> Wanted:
+    """What a cell wants and a record has not, or not by today's code; `have` are the keys of the record's rows, by place."""
+    found = {}
+    for reading, keys in cell.keys.items():
+        old = have.get(cell.place(reading), {})
+        if names := tuple(name for name, key in keys.items() if old.get(name) != key):
+            found[reading] = names
+    return found
+
+
+def said(missing: Sequence[tuple[Cell, Wanted]]) -> str:
+    """How many readings are missing, and how many lack some of their metrics alone: which."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for cell, readings in missing:
+        counts.update(() if len(names) == len(cell.keys[reading]) else names for reading, names in readings.items())
+    whole = [f"{counts[()]} reading{'s are' if counts[()] > 1 else ' is'} not"] if counts[()] else []
+    parts = [f"{count} reading{'s lack' if count > 1 else ' lacks'} {', '.join(names)}" for names, count in counts.most_common() if names]
+    return "; ".join([*whole, *parts])
+
+
+def outdated(training: Training, record: records.Record) -> bool:
+    """Whether what a record says of its latents was measured by other code than today's; where there are no numbers, there is nothing to be outdated."""
+    return not record.get("unusable") and record.get("latents_key", "") != training.latents_key
 
 
 def measured(suite: Suite, training: Training, record: records.Record, root: Path, before: Sequence[Item]) -> Item:
@@ -87,18 +118,21 @@ def measured(suite: Suite, training: Training, record: records.Record, root: Pat
     every, known = "every reading is in its record", seeds.known(record.get("stability", ()))
     if reason := record.get("unusable"):
         return Item(training, "done", f"{every}, without numbers: {reason}; delete record and weights to train it again", [])
-    todo = {each.training.key: each.todo for each in before}
-    others = [other for other in seeds.twins(training, [each.training for each in before]) if todo[other.key] == "train" or other.key not in known]
-    if not others or not (own := weights_path(root, suite.name, training.key)).is_file():
+    old, todo = outdated(training, record), {each.training.key: each.todo for each in before}
+    kin = list(seeds.twins(training, [each.training for each in before]))
+    others = [other for other in kin if old or todo[other.key] == "train" or other.key not in known]
+    if not (others or old) or not (own := weights_path(root, suite.name, training.key)).is_file():
         return Item(training, "done", every, [])
     if not weights.whole(own):
         return Item(training, "done", f"{every}; its weights are damaged, so it is compared with no other seed", [])
-    lacking = tuple(other for other in others if todo[other.key] == "train" or weights.whole(weights_path(root, suite.name, other.key)))
-    damaged = [other.seed for other in others if other not in lacking and weights_path(root, suite.name, other.key).is_file()]
-    said = f"; the weights of seed {words(damaged)} are damaged (with its record deleted as well, they are trained again)" if damaged else ""
-    if lacking:
-        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in lacking)}{said}", [], lacking)
-    return Item(training, "done", f"{every}{said}", [])
+    if old:
+        return Item(training, "compare", f"{every}, but {OUTDATED}", [], tuple(others), latents=True)
+    whole = tuple(other for other in others if todo[other.key] == "train" or weights.whole(weights_path(root, suite.name, other.key)))
+    damaged = [other.seed for other in others if other not in whole and weights_path(root, suite.name, other.key).is_file()]
+    further = f"; the weights of seed {words(damaged)} are damaged (with its record deleted as well, they are trained again)" if damaged else ""
+    if whole:
+        return Item(training, "compare", f"{every}, not yet compared with seed {words(other.seed for other in whole)}{further}", [], whole)
+    return Item(training, "done", f"{every}{further}", [])
 
 
 def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[Item]]:
@@ -118,7 +152,7 @@ def copies(some: Sequence[Item]) -> list[tuple[Training, int]]:
     return [(each.training, len(each.missing) or 1) for each in some if each.todo != "done"]
 
 
-def reads(some: Sequence[Item]) -> list[tuple[Training, Cell, list[Reading]]]:
+def reads(some: Sequence[Item]) -> list[tuple[Training, Cell, Wanted]]:
     """The readings that are measured side by side where all of these are."""
     return [(each.training, cell, readings) for each in some for cell, readings in each.missing]
 

@@ -28,10 +28,11 @@ def summary(
 ) -> dict[str, Any]:
     """Values, reasons for missing ones (`absent` where there is no metric), intervals and details of one reading, as they stand in a record.
 
-    If it is to be `paired`, what paired columns came to under every draw of documents, and the fingerprint of the draws.
+    If it is to be `paired`, what paired columns came to under every draw of documents, and for each metric that has such columns the fingerprint
+    of the draws: of one row, some metrics may be measured in another run than others.
     """
     row: dict[str, Any] = {"values": {}, "missing": {}, "intervals": {}, "details": {}}
-    row |= {"draws": {}, "drawn": resampling.fingerprint(documents)} if paired else {}
+    row |= {"draws": {}, "drawn": {}} if paired else {}
     for name, kind in asked.items():
         columns = [column.name for column in kind.columns]
         metric = metrics.get(name)
@@ -47,8 +48,9 @@ def summary(
         if metric:
             drawn = resampling.resampled(kind.columns, answers[1:])
             row["intervals"] |= {f"{name}.{column}": resampling.interval(values) for column, values in drawn.items()}
-            if paired:
-                row["draws"] |= {f"{name}.{column}": values for column, values in resampling.kept(kind.columns, drawn).items()}
+            if paired and (kept := resampling.kept(kind.columns, drawn)):
+                row["draws"] |= {f"{name}.{column}": values for column, values in kept.items()}
+                row["drawn"][name] = resampling.fingerprint(documents)
             if isinstance(details := told(metric), Missing):
                 row["missing"][f"{name}.details"] = details.reason
             elif details:

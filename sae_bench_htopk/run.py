@@ -4,42 +4,32 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_bench_htopk import estimate, leaderboard, plan, plugins, records, weights
+from sae_bench_htopk import leaderboard, plan, plugins, records, weights
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.evaluate import Job, empty, measure
-from sae_bench_htopk.keys import Cell, Facts, Training, facts_of, metric_classes, resolve
+from sae_bench_htopk.keys import Facts, Training, facts_of, metric_classes, place_of, resolve
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
-from sae_bench_htopk.rows import pairable, summary
+from sae_bench_htopk.recording import Read, Recorder, as_asked, shell_ends
 from sae_bench_htopk.seeds import Absent, Kin, merged, twins
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import Learner, Recipe, train
 from sae_bench_htopk.windows import batches, lengths
-
-
-class Read(NamedTuple):
-    """One SAE that is to be measured: whose weights, by which cell, at which readings, and as what job."""
-
-    training: Training
-    cell: Cell
-    readings: Sequence[Reading]
-    job: Job
 
 
 class Runner:
@@ -139,7 +129,7 @@ class Runner:
                 if units is not None and abs(own.scale / units.scale - 1) > 1e-4:
                     raise weights.WeightsError(f"{path}: its scale is {own.scale}, that of others of the suite {units.scale}; delete it to train it again")
                 units = own
-                wanted = {reading: {name: asked[name] for name in cell.metrics[reading]} for reading in readings}
+                wanted = {reading: {name: asked[name] for name in names} for reading, names in readings.items()}
                 reason = unusable(variant, story)
                 own_kind = {"shells": shell_ends(variant)} if kind is item.training.kind() else {}  # who borrows weights reads them without shells
                 stories[item.training.key] = stories.get(item.training.key, {}) | story | {"unusable": reason} | own_kind
@@ -156,34 +146,49 @@ class Runner:
         self.calibrate(reads, x, seed)
         held = self.measure([read.job for read in reads], units, seed)
         note(f"seed {seed}: intervals over {len(texts)} documents")
+        now = provenance(self.device)
+        recorder = Recorder(suite, self.facts, self.model.fingerprint, sum(len(window.ids) for window in held_out), len(texts), now)
+        known = {item.training.key: self.known(item) or {} for item in items}
         rows: dict[str, list[dict[str, Any]]] = {}
         for index, read in enumerate(reads):
-            made = [row_of(read, reading, held[index, reading], metric_classes(suite), len(texts)) for reading in read.readings]
+            before = {place_of(row): row for row in known[read.training.key].get("rows", ())}
+            made = [recorder.row(read, reading, held[index, reading], before) for reading in read.readings]
             rows.setdefault(read.training.key, []).extend(made)
         spent = (time.monotonic() - clock) / max(1, len(items))
         latents = self.latents(reads, x)
         for item in items:
-            record = self.record(item, stories[item.training.key], rows[item.training.key], spent, sum(len(window.ids) for window in held_out), len(texts))
-            before, own = self.known(item) or {}, latents.get(item.training.key, {})
-            if "stability" in own:
-                own["stability"] = merged(before.get("stability", ()), own["stability"])
-            kept = {"power_law": before["power_law"]} if "power_law" in before else {}
-            records.write(plan.record_folder(self.root, suite.name), record | kept | own)
+            key = item.training.key
+            record = recorder.record(item, known[key], stories[key], rows[key], spent)
+            records.write(plan.record_folder(self.root, suite.name), record | of_latents(known[key], latents.get(key, {})))
 
     def compare(self, items: Sequence[plan.Item]) -> None:
-        """Completes the pairs of what is measured already with twins whose weights have come since; no reading is measured again."""
+        """Completes the pairs of what is measured already with twins whose weights have come since; no reading is measured again.
+
+        Where code has changed that measures latents, power laws and all pairs are made anew.
+        """
         if not items:
             return
         folder, units = plan.record_folder(self.root, self.suite.name), self.units_of([item.training for item in items])
         x = torch.zeros(0, self.suite.model.shape.d) if units is None else self.calibration_rows(units)  # without units nothing can be loaded to be compared
         kin = Kin(x, self.stored, {})
         for item in items:
-            note(f"{item.training.label()}: comparing with seed {words(other.seed for other in item.twins)}")
+            doing = ["measuring its latents"] * item.latents + [f"comparing with seed {words(other.seed for other in item.twins)}"] * bool(item.twins)
+            note(f"{item.training.label()}: {', '.join(doing)}")
             record = plan.known_record(self.root, self.suite.name, item.training.key)
             assert record is not None
+            own = self.laws_of(item.training, kin) if item.latents else {}
             found, before = kin.agreements(item.training, item.twins), record.get("stability", [])
-            others = [pair for pair in before if pair["train_key"] not in {pair["train_key"] for pair in found}]
-            records.write(folder, record | {"stability": merged(before, [*others, *found])})
+            others = [] if item.latents else [pair for pair in before if pair["train_key"] not in {pair["train_key"] for pair in found}]
+            records.write(folder, record | of_latents(record, own | {"stability": [*others, *found]}))
+
+    def laws_of(self, training: Training, kin: Kin) -> dict[str, Any]:
+        """How the latents of an SAE fall off, from its file; nothing if that cannot be read. Its twins are then compared with the same weights."""
+        if isinstance(variant := self.stored(training), Missing):
+            return {}
+        kind = training.kind()
+        calibrate(variant, [], kin.x, kind.native(training.config), kind.budget(training.config))
+        kin.measured[training.key] = variant
+        return measured_laws(training, variant, len(kin.x))
 
     def units_of(self, trainings: Sequence[Training]) -> Units | None:
         """The stream's units, from the first of their files that can be read."""
@@ -202,7 +207,7 @@ class Runner:
                     if not known(job.variant, reading):
                         job.absent.setdefault(reading, "training kept no running threshold")
                 if set(readings) - set(job.absent):
-                    calibrate(job.variant, readings, x, cell.native, type(job.variant).budget(cell.config), training.seed)
+                    calibrate(job.variant, list(readings), x, cell.native, type(job.variant).budget(cell.config), training.seed)
                 progress.reach(number * len(x))
 
     def measure(self, jobs: Sequence[Job], units: Units, seed: str) -> dict[tuple[int, Reading], dict[str, Metric]]:
@@ -223,7 +228,7 @@ class Runner:
         for training in {read.training.key: read.training for read in reads if not read.training.control}.values():
             found[training.key] = {"stability": kin.agreements(training, list(twins(training, self.trainings)))}
             if variant := calibrated.get(training.key):
-                found[training.key]["power_law"] = laws(variant.W_dec, variant.calibration.use, len(x))
+                found[training.key] |= measured_laws(training, variant, len(x))
         return found
 
     def calibration_rows(self, units: Units) -> Float[Tensor, "rows d"]:
@@ -236,51 +241,13 @@ class Runner:
         """The record that is there of weights that are measured again or further."""
         return plan.known_record(self.root, self.suite.name, item.training.key) if item.todo == "evaluate" else None
 
-    def record(self, item: plan.Item, story: dict[str, Any], rows: list[dict[str, Any]], spent: float, tokens: int, documents: int) -> records.Record:
-        """The record of one training: the new rows, and of weights that were there already the old rows that still hold."""
-        suite, training = self.suite, item.training
-        before = self.known(item) or {"rows": [], "cost": {}}
-        new = {row["read_key"] for row in rows}
-        wanted = {key for cell in training.cells for key in cell.keys.values()} - new
-        now = provenance(self.device)
-        rows = [row for row in before["rows"] if row["read_key"] in wanted] + [row | {"measured": now["when"]} for row in rows]
-        shells = story.get("shells") or before.get("sae", {}).get("shells")
-        return {
-            "schema": records.SCHEMA,
-            "suite": suite.name,
-            "page": {"title": suite.title, "demonstration": suite.demonstration},
-            "train_key": training.key,
-            "sae": {
-                "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
-                "control": training.control, "trained": training.kind().trained, **({"shells": shells} if shells else {}),
-            },
-            "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
-            "curve": story["curve"],
-            "cost": {
-                "train_seconds": story["seconds"], "train_tokens": story["tokens"], "flops": story["tokens"] * estimate.step_flops(suite, training),
-                "evaluate_seconds": before["cost"].get("evaluate_seconds", 0.0) + spent,
-            },
-            "stream": story["stream"],
-            "unusable": story["unusable"],  # why it has no numbers at all; empty if it has
-            "text": {
-                **self.facts.text, "held_out_tokens": tokens, "held_out_documents": documents,
-                "source": suite.text.source.identity(), "notes": suite.text.source.notes(),
-            },
-            "model": {
-                "path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model.fingerprint,
-                "hook": asdict(suite.model.hook),
-            },
-            "settings": asdict(training.recipe) | {
-                "rate": training.recipe.learning_rate(training.latents), "context": suite.model.context, "dtype": suite.model.dtype,
-            },
-            "provenance": story["provenance"],  # of the weights
-            "measured": {when: run for when, run in {**dated(before), now["when"]: now}.items() if when in {row.get("measured") for row in rows}},
-        }  # fmt: skip
-
     def page(self) -> Path:
-        """Sets aside records that are no part of the suite any more, brings back those that are again, and writes the page."""
+        """Sets aside records that are no part of the suite any more, brings back those that are again, and writes the page.
+
+        What the suite no longer asks of an SAE leaves its record.
+        """
         folder, aside = plan.record_folder(self.root, self.suite.name), plan.set_aside(self.root, self.suite.name)
-        known = {training.key for training in self.trainings}
+        known = {training.key: training for training in self.trainings if any(cell.keys for cell in training.cells)}
         for path in folder.glob("*.json"):
             if path.stem not in known or plan.known_record(self.root, self.suite.name, path.stem) is None:
                 move(path, aside)
@@ -288,34 +255,21 @@ class Runner:
         for path in aside.glob("*.json"):
             if path.stem in known and not (folder / path.name).is_file() and plan.known_record(self.root, self.suite.name, path.stem):
                 move(path, folder)
-        named = {"title": self.suite.title, "demonstration": self.suite.demonstration}
         for record in records.read_all(folder):
-            if record.get("page") != named:
-                records.write(folder, record | {"page": named})
+            if (asked := as_asked(record, self.suite, known[record["train_key"]])) != record:
+                records.write(folder, asked)
         return leaderboard.build(self.root / "leaderboard", self.suite.name)
 
 
-def row_of(read: Read, reading: Reading, metrics: Mapping[str, Metric], asked: Mapping[str, type[Metric]], documents: int) -> dict[str, Any]:
-    """One row of a record: what was read, and its numbers or the reasons for having none."""
-    cell, variant, absent = read.cell, read.job.variant, read.job.absent
-    budget = type(variant).budget(cell.config)
-    row = {"variant": cell.variant, "config": asdict(cell.config), "native": reading.select == cell.native}
-    row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
-    row |= {"read_key": cell.keys[reading], "reading": asdict(reading)}
-    return row | (
-        summary({}, asked, documents, absent[reading]) if reading in absent else summary(metrics, asked, documents, paired=pairable(reading, cell.native))
-    )
+def measured_laws(training: Training, variant: Variant, rows: int) -> dict[str, Any]:
+    """How the latents of a calibrated SAE fall off, and the key that says by what code that was measured."""
+    return {"power_law": laws(variant.W_dec, variant.calibration.use, rows), "latents_key": training.latents_key}
 
 
-def shell_ends(variant: Variant) -> list[int]:
-    """The sizes of its nested dictionaries, the innermost first and the whole last; the whole alone where nothing is nested."""
-    sizes = variant.shells().bincount()
-    return [int(size) for size in sizes.cumsum(0)[sizes > 0]]
-
-
-def dated(record: records.Record) -> dict[str, Any]:
-    """What measured the rows of a record, by the time that stands in each row; of earlier ones, whose rows name none, nothing is known."""
-    return {when: run for when, run in record.get("measured", {}).items() if isinstance(run, dict) and "when" in run}
+def of_latents(before: records.Record, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of latents: what was measured now, and what was known before of what could not be."""
+    found = {name: before[name] for name in ("power_law", "stability", "latents_key") if name in before} | dict(own)
+    return found | ({"stability": merged(before.get("stability", ()), own["stability"])} if "stability" in own else {})
 
 
 def unusable(variant: Variant, story: Mapping[str, Any]) -> str:
@@ -348,8 +302,3 @@ def writable(folder: Path) -> None:
 def tokens_wanted(recipe: Recipe) -> int:
     """How much text a training needs: its tokens, what each block may leave over, and a little for massive norms."""
     return round(1.02 * recipe.tokens * recipe.block / (recipe.block - recipe.batch + 1))
-
-
-def model_name(path: str) -> str:
-    """A hub id or an embedded model's name as it is; of a folder its last part alone, since the rest says only where it lay."""
-    return Path(path).name if Path(path).is_dir() else path

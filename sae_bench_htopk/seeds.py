@@ -44,7 +44,7 @@ def merged(before: Sequence[Pair], found: Sequence[Pair]) -> list[Pair]:
 class Kin:
     """All trainings of a suite, each with the weights that are compared: of those being measured, or from its file; calibrated once each."""
 
-    def __init__(self, x: Float[Tensor, "rows d"], load: Callable[[Training], Variant | Missing], measured: Mapping[str, Variant]) -> None:
+    def __init__(self, x: Float[Tensor, "rows d"], load: Callable[[Training], Variant | Missing], measured: dict[str, Variant]) -> None:
         """`x` are the calibration rows, `measured` the SAEs that are calibrated on them already, by train key; `load` gives any other."""
         self.x, self.load, self.measured = x, load, measured
         self.live: dict[str, Bool[Tensor, " latents"]] = {}  # of those that were loaded: their weights are not kept

@@ -8,7 +8,7 @@ import pytest
 from sae_bench_htopk import estimate, plugins, suite
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
-from sae_bench_htopk.plan import Item
+from sae_bench_htopk.plan import Item, Wanted
 from sae_bench_htopk.trainer import Recipe
 
 N, PART = 100, 30
@@ -21,10 +21,11 @@ def item(name: str, readings: list[Reading], spliced: int = 0, seed: int = 0, **
     """An SAE of which these readings are missing, at the first few of which the model runs on."""
     kind = plugins.variant(name)
     settings = kind.Config(**config)
-    metrics: dict[Reading, tuple[str, ...]] = {reading: ("explained_variance", *["downstream_loss"] * (at < spliced)) for at, reading in enumerate(readings)}
+    wanted: Wanted = {reading: ("explained_variance", *["downstream_loss"] * (at < spliced)) for at, reading in enumerate(readings)}
     training = Training("0", name, settings, N, seed, False, Recipe(tokens=1, batch=1, latents=N))
-    cell = Cell(name, settings, kind.native(settings), metrics, dict.fromkeys(readings, ""))
-    return Item(training, "evaluate", "", [(cell, readings)])
+    every = dict.fromkeys(("explained_variance", "downstream_loss"), "")  # of which the model runs on at more readings than are missing
+    cell = Cell(name, settings, kind.native(settings), {reading: every for reading in readings})
+    return Item(training, "evaluate", "", [(cell, wanted)])
 
 
 @pytest.mark.parametrize(

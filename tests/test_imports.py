@@ -3,7 +3,11 @@
 import ast
 from pathlib import Path
 
-from sae_bench_htopk.keys import MEASURING
+import pytest
+
+from sae_bench_htopk import plugins
+from sae_bench_htopk.imports import FOUNDATIONS, standing
+from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
@@ -14,13 +18,13 @@ ORDER = [
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "labelled_text",
         "questions", "sample", "transcript", "probing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
+        "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins",
     },
-    {"memory", "seeds", "plan", "estimate", "run"},
+    {"memory", "seeds", "plan", "estimate", "recording", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {
@@ -70,9 +74,40 @@ def test_plug_ins_import_only_what_the_contract_lets_them() -> None:
             assert imported(path) <= allowed, path
 
 
-def test_what_a_metric_may_import_is_part_of_every_rows_key() -> None:
-    """But for the contract and the shared maths, whose changes EVALUATION_VERSION tells."""
-    assert OF_PLUGINS["metrics"] - {"contract", "ops"} <= set(MEASURING)
+def test_a_metrics_key_sees_what_its_numbers_stand_on() -> None:
+    """Its own file and what that imports, also through other modules; what comes before every metric; not what all of the core stands on."""
+    wanted = {
+        "downstream_loss": set(),
+        "explained_variance": {"variance"},
+        "interpretability": {"labels", "probing"},
+        "representational_similarity": {"draws", "hsic", "probing", "representations", "similarity", "strata"},
+        "sparsity": set(),
+        "sparsity_curve": {"variance"},
+    }
+    assert {name: set(standing([plugins.source_file("metrics", name)])) for name in wanted} == {
+        name: {f"metrics.{name}", *modules} for name, modules in wanted.items()
+    }
+    assert set(standing(map(core_file, EVERY_NUMBER))) == {"calibrate", "evaluate", "head", "prefix_loss", "resampling", "rows"}
+    assert OF_PLUGINS["metrics"] & FOUNDATIONS == {"contract", "ops"}
+
+
+def test_no_module_that_measures_latents_is_left_out_of_their_key() -> None:
+    """What the two that make a record's power laws and pairs import, but for what only names things."""
+    made = {module for name in ("power_law", "seeds", "stability") for module in (name, *imported(core_file(name)))}
+    assert made - FOUNDATIONS - {"keys"} == set(LATENTS)
+
+
+def test_a_third_partys_metric_may_spread_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it names them: all are seen, with the modules of the core behind them; names inside modules and other packages are not files."""
+    monkeypatch.setattr(plugins.package("metrics"), "__path__", [*plugins.package("metrics").__path__, str(tmp_path)])
+    lines = ["import numpy.linalg", "import sae_bench_htopk.labels as l", "from sae_bench_htopk import strata, nosuch", "from ._near import x"]
+    lines += ["from sae_bench_htopk.metrics import _far", "from sae_bench_htopk.contract import Metric", "from ..variance import total_of"]
+    (tmp_path / "mine.py").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "_near.py").write_text("def f():\n    from sae_bench_htopk.metrics.mine import y\n", encoding="utf-8")
+    (tmp_path / "_far.py").write_text("from sae_bench_htopk.hsic import cka", encoding="utf-8")
+    found = standing([tmp_path / "mine.py"])
+    assert set(found) == {"metrics.mine", "metrics._near", "metrics._far", "labels", "strata", "probing", "variance", "hsic"}
+    assert found["metrics._far"] == tmp_path / "_far.py"
 
 
 def test_the_core_names_no_variant() -> None:

@@ -305,6 +305,24 @@ def test_numbers_that_were_measured_later_than_weights_were_trained_say_so(tmp_p
     ]
 
 
+def test_numbers_of_one_row_may_come_from_several_runs(tmp_path: Path) -> None:
+    """What was measured by another run than the rest of its row stands with its name; where the runs are alike, only their dates differ."""
+    one = make("topk", 8)
+    later = {**one["provenance"], "commit": "def", "when": "2027-01-02T03:04:05+00:00"}
+    again = {**one["provenance"], "when": "2026-12-01T00:00:00+00:00"}
+    metrics, count = ("downstream_loss", "explained_variance", "sparsity"), len(one["rows"])
+    by = [dict.fromkeys(metrics, "first"), {**dict.fromkeys(metrics, "first"), "sparsity": "then"}, {**dict.fromkeys(metrics, "first"), "sparsity": "again"}]
+    one["rows"] = [{**row, "measured": by[min(index, 2)]} for index, row in enumerate(one["rows"])]
+    runs = {"first": one["provenance"], "then": later, "again": again}
+    lines = section(page_of(put(tmp_path, [{**one, "measured": runs}])), "Where the numbers come from").splitlines()
+    how = "uncommitted changes no, machine a machine, device cpu, threads 2, deterministic algorithms yes, torch 2.13.0"
+    assert [line for line in lines if line.startswith("- Numbers: ")] == [
+        f"- Numbers: commit abc, {how}; 2026-11-20 and 2026-12-01 ({count - 1} rows)",
+        f"- Numbers: commit abc, {how}; 2026-11-20 (downstream_loss and explained_variance of 1 row)",
+        f"- Numbers: commit def, {how}; 2027-01-02 (sparsity of 1 row)",
+    ]
+
+
 def test_learning_rates_that_differ_are_said(tmp_path: Path) -> None:
     """On the page's list of what to know, and for each SAE; nothing is said where all have one."""
     for rates, said in (((0.006, 0.006), False), ((0.006, 0.012), True)):

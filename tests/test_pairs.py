@@ -14,7 +14,8 @@ from sklearn.metrics import r2_score
 from sae_bench_htopk import leads, pairs, plugins, resampling
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.contract import Missing, Reading, Setting
-from sae_bench_htopk.keys import MEASURING
+from sae_bench_htopk.imports import standing
+from sae_bench_htopk.keys import EVERY_NUMBER, core_file
 from sae_bench_htopk.rows import pairable, summary
 from sae_bench_htopk.saes import CKA_SAMPLE, COMPARED, DELTA, EV, L0, Sae
 from sae_bench_htopk.sentences import winners
@@ -127,6 +128,7 @@ def test_without_readings_on_both_sides_a_lead_of_l0_alone_is_not_clear() -> Non
         (lambda made: made["text"].update(held_out_tokens=5), "measured on different text"),
         (lambda made: made["model"].update(fingerprint="other"), "measured on different text"),
         (lambda made: made["rows"][0].update(drawn="d2"), "measured under different draws of documents"),
+        (lambda made: made["rows"][0].update(drawn={"explained_variance": "d2"}), "measured under different draws of documents"),
         (lambda made: made["rows"][0]["draws"].update({EV: [0.5] * 99}), "readings hold 99 and 100 draws of documents"),
         (lambda made: made["rows"][0]["draws"].clear(), "a record holds no draws of documents for it"),
     ],
@@ -139,6 +141,13 @@ def test_what_was_not_measured_alike_does_not_pair(change: object, reason: str) 
     change(other)  # type: ignore[operator]
     saes = board_of(one)[1] | board_of(other)[1]  # a board would leave other text out
     assert leads.lead(EV, 8, saes["topk"], saes["batchtopk"]).documents == Missing(reason)
+
+
+def test_each_metric_of_a_row_has_draws_of_its_own() -> None:
+    """One that was measured later, under others, keeps no other from pairing; a row of an earlier record has one fingerprint for all."""
+    one, other = (record(name, 0, {8: 0.5}, {8: [0.5] * 100}) for name in ("topk", "batchtopk"))
+    other["rows"][0]["drawn"] = {"explained_variance": "d1", "downstream_loss": "d2"}
+    assert lead(EV, 8, one, other).documents == 0
 
 
 def test_few_documents_are_not_drawn_from() -> None:
@@ -280,7 +289,7 @@ def test_a_row_keeps_the_draws_of_paired_columns_alone() -> None:
     """To a thousandth of their range; only of native readings, whole or of the most important latents; with the fingerprint of the draws."""
     row = evaluated(*documents(1)[:2])
     assert set(row["draws"]) == {EV} and len(row["draws"][EV]) == 100 and max(len(str(value)) for value in row["draws"][EV]) <= 8
-    assert row["drawn"] == resampling.fingerprint(DOCUMENTS) != resampling.fingerprint(DOCUMENTS + 1)
+    assert row["drawn"] == {NAME: resampling.fingerprint(DOCUMENTS)} != {NAME: resampling.fingerprint(DOCUMENTS + 1)}
     assert np.quantile(row["draws"][EV], [0.025, 0.975]) == pytest.approx(row["intervals"][EV], abs=1e-4)
     kind = plugins.metric(NAME)
     assert "draws" not in summary({}, {NAME: kind}, DOCUMENTS) and summary({}, {NAME: kind}, DOCUMENTS, paired=True)["draws"] == {}
@@ -299,7 +308,7 @@ def test_compared_columns_are_paired_as_far_as_they_are_resampled() -> None:
     """
     columns = {f"{metric}.{column.name}": column for metric in plugins.names("metrics") for column in plugins.metric(metric).columns}
     assert {name for name, column in columns.items() if column.paired} == {name for name in COMPARED if columns[name].resampled}
-    assert "resampling" in MEASURING
+    assert {"rows", "resampling"} <= set(standing(map(core_file, EVERY_NUMBER)))
 
 
 def several(seeds: int = 2) -> list[Made]:

@@ -15,7 +15,7 @@ Made = dict[str, Any]
 def record() -> Made:
     """A small, whole record."""
     row = {
-        "variant": "topk", "config": {"k": 8}, "budget": 8, "read_key": "ab", "native": True,
+        "variant": "topk", "config": {"k": 8}, "budget": 8, "keys": {"m": "ab"}, "native": True,
         "reading": {"k": 8, "latents": None, "select": "row", "cut": "before", "rank": "importance"},
         "values": {"explained_variance.ev": 0.1 + 0.2, "downstream_loss.delta": None}, "missing": {"downstream_loss.delta": "not asked for"},
         "intervals": {}, "details": {},
