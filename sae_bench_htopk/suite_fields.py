@@ -110,8 +110,7 @@ class Labelled:
         kind = LABELLED_KINDS[required(value, "kind", LabelledKind) if "kind" in value.data else "classes"]
         own, of_kind = [[part.name for part in fields(each)] for each in (origin, kind)]
         source = record(origin, value, beside=["source", "kind", *of_kind])
-        text: Classes | Tagged = record(kind, value, beside=["source", "kind", *own], source=source)
-        return cls(text)
+        return cls(text=record(kind, value, beside=["source", "kind", *own], source=source))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ def test_labelled_texts_are_what_their_file_says(tmp_path: Path) -> None:
 
 
 BAD = [  # (what is replaced, by what, the key that the message names, what the message says)
-    ("source: hub, path: some/news", "source: huge, path: some/news", "labelled.news.source", "huge, wanted one of files, hub; did you mean hub?"),
-    ("source: hub, path: some/news", "source: installed, path: some/news", "labelled.news.source", "installed, wanted one of files, hub"),
+    ("source: hub, path: some/news", "source: huge, path: some/news", "labelled.news.source", "huge is not known here; known: files, hub"),
+    ("source: hub, path: some/news", "source: installed, path: some/news", "labelled.news.source", "installed is not known here; known: files, hub"),
     ("source: hub, path: some/news", "path: some/news", "labelled.news", "the key source is missing, wanted one of files, hub"),
     ("revision: abc, split: test", "split: test", "labelled.news", "the key revision is missing, wanted text"),
     ("split: test", "spilt: test", "labelled.news.spilt", "unknown key (test given); did you mean split?"),
@@ -54,11 +54,11 @@ BAD = [  # (what is replaced, by what, the key that the message names, what the 
     ("{label: de, name: de-en}", "{label: de, paths: [a.json]}", "labelled.pairs.parts", "paths is given, which is no key of this source"),
     ("{label: de, name: de-en}", "{name: de-en}", "labelled.pairs.parts[1]", "the key label is missing, wanted text"),
     ("{label: de, name: de-en}", "{label: de, nmae: de-en}", "labelled.pairs.parts[1].nmae", "did you mean name?"),
-    ("match: ending", "match: end", "labelled.code.match", "end, wanted one of whole, ending"),
+    ("match: ending", "match: end", "labelled.code.match", "end is not known here; did you mean ending? known: ending, whole"),
     (", names: {.c: C, .py: Python}", "", "labelled.code.match", "ending, wanted names beside it"),
     ("skip: 150", "skip: -1", "labelled.code.skip", "-1, wanted a whole number of at least 0"),
     ("{.c: C, .py: Python}", "{}", "labelled.code.names", "wanted a mapping"),
-    ("kind: tags", "kind: tag", "labelled.ner.kind", "tag, wanted one of classes, tags; did you mean tags?"),
+    ("kind: tags", "kind: tag", "labelled.ner.kind", "tag is not known here; did you mean tags? known: classes, tags"),
     ("tags: ner_tags, ", "", "labelled.ner", "the key tags is missing, wanted text"),
     ("  news:", "  held_out:", "labelled", "held_out, wanted names of small letters, digits and _, and not held_out"),
     ("  news:", "  news@home:", "labelled", "news@home, wanted names of small letters, digits and _"),
