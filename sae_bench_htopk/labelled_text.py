@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias
@@ -214,14 +215,22 @@ def listed(value: object, row: Row, key: str, column: str) -> list[object]:
     return list(value)
 
 
-def fingerprint(text: Classes | Tagged) -> str:
-    """16 hex digits: of the content of local files, of the name and revision of the hub's, and of every setting."""
-    return hashlib.sha256(json.dumps(text.identity(), sort_keys=True).encode()).hexdigest()[:16]
+def fingerprint(text: Classes | Tagged, name: str) -> str:
+    """16 hex digits: of the content of local files, of the name and revision of the hub's, and of every setting. Raises TextError if a file is missing."""
+    with saying(name):
+        return hashlib.sha256(json.dumps(text.identity(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read(text: Classes | Tagged, name: str) -> LabelledDocuments:
-    """The documents and labels of the text that a suite calls `name`. Raises TextError that says so."""
-    try:
+    """The documents and labels of the text that a suite calls `name`. Raises TextError if it cannot be read as the suite says."""
+    with saying(name):
         return text.read()
+
+
+@contextmanager
+def saying(name: str) -> Iterator[None]:
+    """Errors name the labelled text of the suite whose key they are about."""
+    try:
+        yield
     except TextError as error:
         raise TextError(f"labelled.{name}.{str(error).removeprefix('text.')}") from error

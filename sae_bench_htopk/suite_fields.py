@@ -10,6 +10,7 @@ from itertools import product
 from typing import Annotated, Any, Literal, TypeAlias
 
 from sae_bench_htopk import plugins
+from sae_bench_htopk.asked import HELD_OUT, named
 from sae_bench_htopk.contract import Cut, Rank, Reading, Selector
 from sae_bench_htopk.controls import CONTROLS
 from sae_bench_htopk.labelled_text import Classes, LabelledSource, Tagged
@@ -23,7 +24,6 @@ SCHEMA = 1
 SOURCES: dict[str, type[Source]] = {"installed": Installed, "files": Files, "hub": Hub}
 LABELLED_SOURCES: dict[str, type[LabelledSource]] = {"files": Files, "hub": Hub}
 LABELLED_KINDS: dict[str, type[Classes | Tagged]] = {"classes": Classes, "tags": Tagged}
-HELD_OUT = "held_out"  # what a metric is measured on if it is not told otherwise
 
 DISTINCT = Rule(lambda items: len(set(items)) == len(items), "every value once")
 GIVEN = Rule(lambda items: items is not None, "a list, or no such key for no limit")
@@ -198,17 +198,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class MetricUse:
-    """A metric, and the readings that it is limited to."""
+    """A metric, the texts that it is measured on, and the readings that it is limited to."""
 
     name: str
+    on: Annotated[tuple[str, ...], DISTINCT] = (HELD_OUT,)  # held-out text, and labelled texts of the suite by name
     only: Limits | None = None
 
     @classmethod
     def from_value(cls, value: Value) -> "MetricUse":
-        """A name, or {metric: name, only: {...}}."""
+        """A name, or {metric: name, on: [...], only: {...}}."""
         if not isinstance(value.data, dict):
             return cls(build(MetricName, value))
         return record(cls, value, beside=["metric"], name=required(value, "metric", MetricName))
+
+    def names(self) -> tuple[str, ...]:
+        """What is measured, by name: once for each text."""
+        return tuple(named(self.name, text) for text in self.on)
 
 
 @dataclass(frozen=True)

@@ -225,14 +225,19 @@ def test_tags_that_cannot_be_labels(tmp_path: Path) -> None:
             labelled_text.read(Tagged(entities(tmp_path, tags), "ner", **config), "mine")  # type: ignore[arg-type]
 
 
+def print_of(config: Classes | Tagged) -> str:
+    """Its fingerprint, whatever a suite calls it."""
+    return labelled_text.fingerprint(config, "mine")
+
+
 def test_the_fingerprint_is_that_of_content_and_settings(tmp_path: Path) -> None:
     """Not of the folder that a file lies in."""
     rows = [{"text": f"{name} {number}", "label": name} for number in range(3) for name in "ab"]
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
     one, two = (jsonl(tmp_path / folder / "rows.jsonl", rows) for folder in ("one", "two"))
-    known = labelled_text.fingerprint(Classes(one, "label"))
-    assert known == labelled_text.fingerprint(Classes(two, "label"))
+    known = print_of(Classes(one, "label"))
+    assert known == print_of(Classes(two, "label"))
     changed = jsonl(tmp_path / "two" / "rows.jsonl", rows[:-1])
     others = [
         Classes(changed, "label"),
@@ -241,7 +246,7 @@ def test_the_fingerprint_is_that_of_content_and_settings(tmp_path: Path) -> None
         Classes(one, "label", names={"a": "A", "b": "B"}),
         Tagged(one, "label"),
     ]
-    assert len({known, *map(labelled_text.fingerprint, others)}) == 6
+    assert len({known, *map(print_of, others)}) == 6
     parts = Part("a", "en-fr", "translation.en"), Part("b", "de-en", "translation.de")
     hub = [Classes(Hub("some/set", revision), parts=some) for revision in ("abc", "abd") for some in (parts, (parts[0], Part("b", "de-fr", "translation.de")))]
-    assert len(set(map(labelled_text.fingerprint, hub))) == 4
+    assert len(set(map(print_of, hub))) == 4

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_bench_htopk import suite
+from sae_bench_htopk import keys, suite
 from sae_bench_htopk.labelled_text import Classes, Part, Tagged
 from sae_bench_htopk.suite import SuiteError
 from sae_bench_htopk.text import Files, Hub
@@ -79,3 +79,58 @@ def test_no_labelled_text_at_all(tmp_path: Path) -> None:
     """A key without anything under it is a slip."""
     with pytest.raises(SuiteError, match=r"labelled: \{\}, wanted a mapping that is not empty"):
         loaded(tmp_path, GOOD + "labelled: {}\n")
+
+
+def test_a_metric_names_the_texts_that_it_is_measured_on(tmp_path: Path) -> None:
+    """Held-out text alone, unless it says otherwise; each text has a name of its own in keys and columns."""
+    uses = loaded(tmp_path, (GOOD + LABELLED).replace("only: {k: [8], select: [native]}", "on: [held_out, news, ner]")).metrics
+    assert [use.names() for use in uses] == [("explained_variance",), ("downstream_loss", "downstream_loss@news", "downstream_loss@ner")]
+
+
+@pytest.mark.parametrize(
+    ("on", "path", "said"),
+    [
+        ("[nwes]", "metrics[1].on[0]", "nwes is not known here; did you mean news? known: code, held_out, ner, news, pairs"),
+        ("[held_out, train]", "metrics[1].on[1]", "train is not known here; "),
+        ("[news, news]", "metrics[1].on", "[news, news], wanted every value once"),
+        ("news", "metrics[1].on", "news, wanted a list"),
+        ("[]", "metrics[1].on", "[], wanted a list"),
+    ],
+)
+def test_a_text_that_is_not_there(tmp_path: Path, on: str, path: str, said: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        loaded(tmp_path, (GOOD + LABELLED).replace("only: {k: [8], select: [native]}", f"on: {on}"))
+    assert f"mine.yaml:13: {path}: " in str(caught.value) and said in str(caught.value), caught.value
+
+
+def facts(found: suite.Suite, **labelled: str) -> keys.Facts:
+    """Made-up fingerprints of the texts of a suite."""
+    return keys.Facts({part: part for part in ("train", "calibration", "held_out")}, "model", dict.fromkeys(found.labelled, "same") | labelled)
+
+
+def test_a_labelled_text_is_part_of_the_keys_of_what_is_measured_on_it_alone(tmp_path: Path) -> None:
+    """Another text of that name is measured anew; the numbers on held-out text stay, and are those of a suite without labelled texts."""
+    found = loaded(tmp_path, (GOOD + LABELLED).replace("only: {k: [8], select: [native]}", "on: [held_out, news, ner]"))
+    plain = loaded(tmp_path, GOOD.replace(", only: {k: [8], select: [native]}", ""))
+    before, after, without = (
+        {place: key for training in keys.resolve(one, facts(one, **other)) for number, cell in enumerate(training.cells)
+         for reading, named in cell.keys.items() for name, key in named.items() for place in [(training.key, number, reading, name)]}
+        for one, other in ((found, {}), (found, {"news": "other"}), (plain, {}))
+    )  # fmt: skip
+    assert set(before) == set(after)
+    assert all(key != before[*place, "downstream_loss"] for (*place, name), key in before.items() if name != "downstream_loss")
+    assert {name for (*_, name), key in before.items() if after[*_, name] != key} == {"downstream_loss@news"}
+    assert without == {place: key for place, key in before.items() if "@" not in place[-1]}
+
+
+@pytest.mark.parametrize("name", ["gemma2_2b", "gemma2_2b_progressive", "pythia_160m"])
+def test_the_suites_of_large_models_have_the_four_data_sets(name: str) -> None:
+    """Streamed from the hub; whether they are there as described was not tried, for want of a network."""
+    found = suite.load(name)
+    assert {labelled.text.source.path for labelled in found.labelled.values() if isinstance(labelled.text.source, Hub)} == {
+        "fancyzhx/ag_news", "Helsinki-NLP/europarl", "macrocosm-os/code-parrot-github-code", "LabHC/bias_in_bios",
+    }  # fmt: skip
+    (use,) = [use for use in found.metrics if set(use.on) == set(found.labelled)]
+    assert use.only is not None
+    for labelled in found.labelled.values():
+        assert isinstance(labelled.text, Classes) and labelled.text.documents >= 300 * len(labelled.text.classes())
