@@ -7,6 +7,7 @@ import torch
 from tabulate import tabulate
 
 from sae_bench_htopk import memory, plugins
+from sae_bench_htopk.asked import metric_of, on, texts
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.evaluate import nested
 from sae_bench_htopk.keys import Cell, Training
@@ -46,7 +47,7 @@ def measured_speed(device: str) -> float:
 
 def splices(metric: str) -> bool:
     """Whether a metric runs the rest of the language model at each reading, as its source says."""
-    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric))
+    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric_of(metric)))
 
 
 def encodings(readings: Collection[Reading], latents: int) -> int:
@@ -67,18 +68,19 @@ def calibrations(training: Training, cell: Cell, readings: Collection[Reading]) 
 
 def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, float]:
     """Operations of all passes: of SAEs and metrics, and of the language model, whose own part every pass does anew. Comparing seeds is left out."""
-    held_out, calibration, d = suite.text.held_out.tokens, suite.text.calibration.tokens, suite.model.shape.d
+    calibration, d = suite.text.calibration.tokens, suite.model.shape.d
     before, after = model_flops(suite)
     own = model = 0.0
     for part in parts:
         if not (asked := reads(part)):
             continue
-        own += sum(
-            2.0 * d * (held_out * encodings(some, training.latents) + calibration * calibrations(training, cell, some)) for training, cell, some in asked
-        )
-        own += READ * d * held_out * sum(len(some) for _, _, some in asked)
-        spliced = sum(any(map(splices, names)) for _, _, some in asked for names in some.values())
-        model += (held_out + calibration) * before + held_out * after * (spliced + SHARED_RUNS if spliced else 0)
+        own += sum(2.0 * d * calibration * calibrations(training, cell, some) for training, cell, some in asked)
+        model += calibration * before
+        for text in texts(name for _, _, some in asked for names in some.values() for name in names):
+            there, tokens = [(training, on(text, some)) for training, _, some in asked], memory.length_of(suite, text)[1]
+            own += sum(2.0 * d * tokens * encodings(some, training.latents) + READ * d * tokens * len(some) for training, some in there)
+            spliced = sum(any(map(splices, names)) for _, some in there for names in some.values())
+            model += tokens * before + tokens * after * (spliced + SHARED_RUNS if spliced else 0)
     return own, model
 
 
@@ -139,6 +141,10 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
     lines += [
         f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
         f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
+        *(
+            f"labelled: {name}, at most {memory.length_of(suite, name)[1]:,} tokens of {memory.length_of(suite, name)[0]:,} documents"
+            for name in suite.labelled
+        ),
         *together(suite, all_items, parts, device),
         f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside the language model",
         f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",

@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_bench_htopk import ops
+from sae_bench_htopk.asked import on
 from sae_bench_htopk.contract import Batch, Codes, Metric, Missing, Outcome, Prefixes, Reading, Setting, Text, Variant
 from sae_bench_htopk.head import Clean
+from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.lm import Captured, SubjectModel
 from sae_bench_htopk.prefix_loss import prefix_errors
 from sae_bench_htopk.stream import Units
@@ -20,11 +22,17 @@ from sae_bench_htopk.windows import Windows
 
 @dataclass
 class Job:
-    """One SAE as one variant reads it: its readings with the metrics wanted of each, by name, and why some have no numbers."""
+    """One SAE as one variant reads it: its readings with the metrics wanted of each, by name, and why some have no numbers: at all, or on one text."""
 
     variant: Variant
     readings: Mapping[Reading, Mapping[str, type[Metric]]]
     absent: dict[Reading, str] = field(default_factory=dict)
+    elsewhere: dict[tuple[str, Reading], str] = field(default_factory=dict)
+
+    def on(self, text: str) -> "Job":
+        """What is wanted of it on one text; what has no numbers elsewhere has none there, but what has none there may have some elsewhere."""
+        wanted = on(text, {reading: list(metrics) for reading, metrics in self.readings.items()})
+        return Job(self.variant, {reading: {name: self.readings[reading][name] for name in names} for reading, names in wanted.items()}, dict(self.absent))
 
 
 class Splice:
@@ -75,7 +83,7 @@ class Splice:
         return self.spliced(self.units.statistics.mean.to(self.kept.device).expand(len(self.kept), -1))
 
 
-def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str]) -> Text:
+def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str], labels: Labels | None = None) -> Text:
     """What every SAE is given of some windows."""
     captured = model.capture(windows.tokens)
     real = windows.real.to(captured.activation.device)
@@ -83,7 +91,7 @@ def text_batch(model: SubjectModel, windows: Windows, units: Units, texts: Seque
     massive = units.is_massive(raw)
     splice = Splice(model, windows, captured, units, massive)
     document, position, token, span = (part[windows.real].to(raw.device) for part in (windows.document, windows.position, windows.tokens, windows.span))
-    return Text(raw * units.scale, document, position, token, span, massive, texts, splice, model.embed)
+    return Text(raw * units.scale, document, position, token, span, massive, texts, splice, model.embed, labels)
 
 
 def nested(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
@@ -139,13 +147,19 @@ def empty(
 
 @torch.no_grad()
 def measure(
-    model: SubjectModel, windows: Windows, units: Units, texts: Sequence[str], jobs: Sequence[Job], held: Mapping[tuple[int, Reading], dict[str, Metric]]
+    model: SubjectModel,
+    windows: Windows,
+    units: Units,
+    texts: Sequence[str],
+    jobs: Sequence[Job],
+    held: Mapping[tuple[int, Reading], dict[str, Metric]],
+    labels: Labels | None = None,
 ) -> None:
     """Shows one batch of windows to every job at every reading, and updates its metrics.
 
     A reading whose codes or reconstructions are no numbers is read no further; it is in `absent` from then on, and spoils no other.
     """
-    text = text_batch(model, windows, units, texts)
+    text = text_batch(model, windows, units, texts, labels)
     for index, job in enumerate(jobs):
         for reading, codes in encode_all(job.variant, text.x, [reading for reading in job.readings if reading not in job.absent]):
             x_hat = job.variant.decode(codes)

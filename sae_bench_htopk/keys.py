@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sae_bench_htopk import plugins
+from sae_bench_htopk import labelled_text, plugins
+from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.checkpoint import locate
 from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
 from sae_bench_htopk.controls import CONTROLS, dictionary_size
@@ -28,6 +29,7 @@ class Facts:
 
     text: dict[str, str]  # part -> fingerprint
     model: str
+    labelled: Mapping[str, str] = field(default_factory=dict)  # labelled text -> fingerprint
 
 
 @dataclass
@@ -86,7 +88,8 @@ def facts_of(suite: Suite, corpus: Corpus) -> Facts:
     data = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"}) if folder else []  # not the card
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in data}
     named = {"path": suite.model.path if folder is None else "local", "revision": suite.model.revision, "files": files}
-    return Facts({part: corpus.fingerprint(part) for part in ("train", "calibration", "held_out")}, digest(named))
+    labelled = {name: labelled_text.fingerprint(labelled.text, name) for name, labelled in suite.labelled.items()}
+    return Facts({part: corpus.fingerprint(part) for part in ("train", "calibration", "held_out")}, digest(named), labelled)
 
 
 def code_of_variant(name: str, control: bool) -> str:
@@ -112,8 +115,9 @@ def code_behind(files: Iterable[Path]) -> str:
 
 
 def code_of_metric(name: str) -> str:
-    """The hash of all code that a metric's numbers stand on: that behind every number, its own, and what its own imports."""
-    return code_behind([*map(core_file, EVERY_NUMBER), plugins.source_file("metrics", name)])
+    """The hash of all code that a metric's numbers on one text stand on: that behind every number, its own, what its own imports, and who labels the text."""
+    labels = [] if text_of(name) == HELD_OUT else ["labelled_text", "showing"]
+    return code_behind([*map(core_file, [*EVERY_NUMBER, *labels]), plugins.source_file("metrics", metric_of(name))])
 
 
 def core_file(name: str) -> Path:
@@ -124,9 +128,10 @@ def core_file(name: str) -> Path:
 def metric_keys(suite: Suite, facts: Facts, reader: str, config: Any, reading: Reading, codes: Mapping[str, str]) -> dict[str, str]:
     """Names one reading's numbers, metric by metric: reading, reader's code, metric's code (`codes`), and the texts of calibration and measuring."""
     own = digest(code_of_variant(reader, reader in CONTROLS))
-    text = [facts.text["held_out"], asdict(suite.text.held_out), facts.text["calibration"], asdict(suite.text.calibration)]
-    shared = [asdict(reading), reader, asdict(config), own, text, EVALUATION_VERSION]
-    return {name: digest([*shared, name, code]) for name, code in codes.items()}
+    texts = {HELD_OUT: [facts.text["held_out"], asdict(suite.text.held_out)]} | {text: [known] for text, known in facts.labelled.items()}
+    calibration = [facts.text["calibration"], asdict(suite.text.calibration)]
+    shared = [asdict(reading), reader, asdict(config), own]
+    return {name: digest([*shared, [*texts[text_of(name)], *calibration], EVALUATION_VERSION, name, code]) for name, code in codes.items()}
 
 
 def latents_key(suite: Suite, facts: Facts, training: Training) -> str:
@@ -143,7 +148,7 @@ def latents_key(suite: Suite, facts: Facts, training: Training) -> str:
 def resolve(suite: Suite, facts: Facts) -> list[Training]:
     """Every training of the suite with its cells, by seed; what reads another's weights is a cell of that training."""
     found: dict[str, Training] = {}
-    codes = {use.name: code_of_metric(use.name) for use in suite.metrics}
+    codes = {name: code_of_metric(name) for use in suite.metrics for name in use.names()}
     for sae in suite.saes:
         kind = plugins.variant(sae.variant)
         base, settings = kind.trained_as(sae.config) or (sae.variant, None)
@@ -175,11 +180,14 @@ def cell(
     suite: Suite, facts: Facts, codes: Mapping[str, str], reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int
 ) -> Cell:
     """The readings of one SAE by one variant, with the metrics that the suite wants of each; what no metric is wanted of is not read."""
-    wanted = {reading: [use.name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size)] for reading in readings}
+    wanted = {
+        reading: [name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size) for name in use.names()]
+        for reading in readings
+    }
     keys = {reading: metric_keys(suite, facts, reader, config, reading, {name: codes[name] for name in names}) for reading, names in wanted.items() if names}
     return Cell(reader, config, native, keys)
 
 
 def metric_classes(suite: Suite) -> dict[str, type[Metric]]:
-    """Every metric of the suite, by name, in its order."""
-    return {use.name: plugins.metric(use.name) for use in suite.metrics}
+    """Every metric of the suite by the names of what it measures, in its order."""
+    return {name: plugins.metric(use.name) for use in suite.metrics for name in use.names()}

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 
 from sae_bench_htopk import plugins
+from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.calibrate import CHUNK
 from sae_bench_htopk.contract import Reading, Setting
 from sae_bench_htopk.keys import Cell, Training
@@ -53,17 +54,24 @@ def comparing(d: int, latents: int) -> int:
 
 def keeping(suite: Suite, reads: Reads) -> tuple[int, int]:
     """Bytes that metrics keep at all of these readings, as they say themselves: on the host, and where the activations are."""
-    tokens = suite.text.held_out.tokens
-    documents = suite.text.held_out.documents or max(1, tokens // DOCUMENT)
-    rows, host, beside = (tokens // documents,) * documents, 0, 0
+    host = beside = 0
     for training, _, readings in reads:
         for reading, names in readings.items():
             usable = min(reading.latents or training.latents, training.latents)
-            setting = Setting(suite.model.shape.d, training.latents, usable, documents, reading.k, rows)
             for name in names:
-                own = plugins.metric(name).kept_bytes(setting)
+                documents, tokens = length_of(suite, text_of(name))
+                setting = Setting(suite.model.shape.d, training.latents, usable, documents, reading.k, (tokens // documents,) * documents)
+                own = plugins.metric(metric_of(name)).kept_bytes(setting)
                 host, beside = host + own[0], beside + own[1]
     return host, beside
+
+
+def length_of(suite: Suite, text: str) -> tuple[int, int]:
+    """About how many documents and tokens metrics are shown of held-out text, or of a labelled one at most."""
+    if text != HELD_OUT:
+        return suite.labelled[text].text.documents, suite.labelled[text].text.documents * suite.labelled[text].text.length
+    tokens = suite.text.held_out.tokens
+    return suite.text.held_out.documents or max(1, tokens // DOCUMENT), tokens
 
 
 def wanted(suite: Suite, copies: Copies, reads: Reads, device: str) -> dict[str, int]:

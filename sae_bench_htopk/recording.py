@@ -1,11 +1,12 @@
 """Makes the record of one training: what was measured now beside what still holds of the record before."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_bench_htopk import estimate, plan, records
+from sae_bench_htopk.asked import HELD_OUT, on, texts
 from sae_bench_htopk.contract import Metric, Reading, Variant
 from sae_bench_htopk.evaluate import Job
 from sae_bench_htopk.keys import Cell, Facts, Training, metric_classes, place_of
@@ -35,23 +36,33 @@ class Recorder:
     tokens: int  # of held-out text
     documents: int
     now: Mapping[str, Any]  # provenance
+    labelled: Mapping[str, int] = field(default_factory=dict)  # documents of each labelled text that something is measured on now
 
     def row(self, read: Read, reading: Reading, metrics: Mapping[str, Metric], before: Mapping[str, Row]) -> Row:
         """One row: what was read, its numbers or the reasons for having none; of metrics that were not measured now, what the row before has.
 
         `before` are the rows of the record that was there, by place.
         """
-        cell, variant, absent = read.cell, read.job.variant, read.job.absent.get(reading)
+        cell, variant = read.cell, read.job.variant
         budget = type(variant).budget(cell.config)
-        keys, kinds, new = cell.keys[reading], metric_classes(self.suite), read.readings[reading]
-        asked = {name: kinds[name] for name in new}
-        made = summary(metrics, asked, self.documents, paired=pairable(reading, cell.native)) if absent is None else summary({}, asked, self.documents, absent)
+        keys, new = cell.keys[reading], read.readings[reading]
+        made = joined(*(self.measured(read, reading, text, metrics) for text in texts(new)))
         made |= {"keys": {name: keys[name] for name in new}, "measured": dict.fromkeys(new, self.now["when"])}
         row = {"variant": cell.variant, "config": asdict(cell.config), "native": reading.select == cell.native, "reading": asdict(reading)}
         row |= {"budget": variant.calibration.budget or budget or 1, "budget_measured": budget is None}
         held = set(keys) - set(new)
         kept = of_metrics(before[cell.place(reading)], held) if held else {}  # a row of an earlier form holds nothing
         return row | joined(kept, made, unasked(self.suite, keys))
+
+    def measured(self, read: Read, reading: Reading, text: str, metrics: Mapping[str, Metric]) -> Row:
+        """What was measured now on one text, or the reasons for having no numbers; only what was measured on held-out text can be paired."""
+        kinds = metric_classes(self.suite)
+        asked = {name: kinds[name] for name in on(text, {reading: read.readings[reading]})[reading]}
+        absent = read.job.absent.get(reading) or read.job.elsewhere.get((text, reading))
+        documents = self.documents if text == HELD_OUT else self.labelled[text]
+        if absent is not None:
+            return summary({}, asked, documents, absent)
+        return summary(metrics, asked, documents, paired=text == HELD_OUT and pairable(reading, read.cell.native))
 
     def record(self, item: plan.Item, before: records.Record, story: Mapping[str, Any], rows: Sequence[Row], spent: float) -> records.Record:
         """The record of one training: the new rows, and of the record `before` the rows that still hold, if weights were there already."""
@@ -79,6 +90,7 @@ class Recorder:
             "text": {
                 **self.facts.text, "held_out_tokens": self.tokens, "held_out_documents": self.documents,
                 "source": suite.text.source.identity(), "notes": suite.text.source.notes(),
+                **({"labelled": dict(self.facts.labelled)} if self.facts.labelled else {}),
             },
             "model": {
                 "path": model_name(suite.model.path), "revision": suite.model.revision, "fingerprint": self.model, "hook": asdict(suite.model.hook),

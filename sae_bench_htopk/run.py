@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_bench_htopk import leaderboard, plan, plugins, records, weights
+from sae_bench_htopk.asked import HELD_OUT, texts
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
@@ -26,6 +27,7 @@ from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.recording import Read, Recorder, as_asked, shell_ends
 from sae_bench_htopk.seeds import Absent, Kin, merged, twins
+from sae_bench_htopk.showing import Shown, labelled
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.trainer import Learner, Recipe, train
@@ -66,7 +68,10 @@ class Runner:
         self.model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
         self.model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
         text, context = self.suite.text, chosen.context
-        self.held_out, self.texts = self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents)
+        held_out = Shown(*self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents))
+        wanted = texts(name for item in self.items for _, some in item.missing for names in some.values() for name in names)
+        labels = labelled(self.suite.labelled, [name for name in wanted if name != HELD_OUT], self.model.encode, context)
+        self.shown = {HELD_OUT: held_out} | labels
         self.calibration, _ = self.corpus.sample("calibration", self.ids, context, text.calibration.tokens, None)
         if any(item.todo == "train" for item in self.items):
             self.corpus.require("train", self.ids, tokens_wanted(recipe), recipe.tokens)
@@ -139,15 +144,16 @@ class Runner:
 
     def evaluate(self, items: Sequence[plan.Item]) -> None:
         """Calibrates and measures what is missing, and writes the records."""
-        suite, clock, held_out, texts = self.suite, time.monotonic(), self.held_out, self.texts
+        suite, clock, held_out = self.suite, time.monotonic(), self.shown[HELD_OUT]
         seed = words(sorted({item.training.seed for item in items}))
         reads, units, stories = self.load(items)
         x = self.calibration_rows(units)
         self.calibrate(reads, x, seed)
-        held = self.measure([read.job for read in reads], units, seed)
-        note(f"seed {seed}: intervals over {len(texts)} documents")
+        held = self.measure(reads, units, seed)
+        note(f"seed {seed}: intervals over {len(held_out.texts)} documents")
         now = provenance(self.device)
-        recorder = Recorder(suite, self.facts, self.model.fingerprint, sum(len(window.ids) for window in held_out), len(texts), now)
+        documents = {name: len(shown.texts) for name, shown in self.shown.items()}
+        recorder = Recorder(suite, self.facts, self.model.fingerprint, held_out.tokens, documents[HELD_OUT], now, documents)
         known = {item.training.key: self.known(item) or {} for item in items}
         rows: dict[str, list[dict[str, Any]]] = {}
         for index, read in enumerate(reads):
@@ -210,13 +216,29 @@ class Runner:
                     calibrate(job.variant, list(readings), x, cell.native, type(job.variant).budget(cell.config), training.seed)
                 progress.reach(number * len(x))
 
-    def measure(self, jobs: Sequence[Job], units: Units, seed: str) -> dict[tuple[int, Reading], dict[str, Metric]]:
-        """Every metric of every job and reading, after all of the held-out text."""
-        held = empty(self.model, jobs, len(self.texts), lengths(self.held_out, len(self.texts)), units)
-        total, done, context = sum(len(window.ids) for window in self.held_out), 0, self.suite.model.context
-        with Progress(f"seed {seed}: measuring {len(held)} readings", total) as progress:
-            for windows in batches(self.held_out, windows_at_once(context), context, self.model.bos):
-                measure(self.model, windows, units, self.texts, jobs, held)
+    def measure(self, reads: Sequence[Read], units: Units, seed: str) -> dict[tuple[int, Reading], dict[str, Metric]]:
+        """Every metric of every SAE and reading, after all of each text that it is measured on; held-out text first."""
+        found: dict[tuple[int, Reading], dict[str, Metric]] = {}
+        for text in texts(name for read in reads for names in read.readings.values() for name in names):
+            jobs = [read.job.on(text) for read in reads]
+            for place, metrics in self.measure_on(text, jobs, units, seed).items():
+                found[place] = found.get(place, {}) | metrics
+            for read, job in zip(reads, jobs, strict=True):
+                new = {reading: reason for reading, reason in job.absent.items() if reading not in read.job.absent}
+                if text == HELD_OUT:
+                    read.job.absent.update(new)
+                else:
+                    read.job.elsewhere.update({(text, reading): reason for reading, reason in new.items()})
+        return found
+
+    def measure_on(self, text: str, jobs: Sequence[Job], units: Units, seed: str) -> dict[tuple[int, Reading], dict[str, Metric]]:
+        """Every metric of every job and reading, after all of one text."""
+        shown, context = self.shown[text], self.suite.model.context
+        held = empty(self.model, jobs, len(shown.texts), lengths(shown.windows, len(shown.texts)), units)
+        where, done = "" if text == HELD_OUT else f" on {text}", 0
+        with Progress(f"seed {seed}: measuring {len(held)} readings{where}", shown.tokens) as progress:
+            for windows in batches(shown.windows, windows_at_once(context), context, self.model.bos):
+                measure(self.model, windows, units, shown.texts, jobs, held, shown.labels)
                 done += int(windows.real.sum())
                 progress.reach(done)
         return held

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from sae_bench_htopk import plugins
+from sae_bench_htopk.asked import HELD_OUT
 from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.strict_yaml import SuiteError, Value, read
 from sae_bench_htopk.suite_fields import (
@@ -19,6 +20,7 @@ from sae_bench_htopk.suite_fields import (
     CalibrationText,
     Count,
     HeldOut,
+    Labelled,
     MetricUse,
     Model,
     Only,
@@ -31,9 +33,25 @@ from sae_bench_htopk.suite_fields import (
     Title,
     VariantName,
 )
-from sae_bench_htopk.typed import build, record, required
+from sae_bench_htopk.typed import build, choice, record, required
 
-__all__ = ["CalibrationText", "HeldOut", "MetricUse", "Model", "Only", "Read", "Sae", "Shape", "Suite", "SuiteError", "Text", "load", "suite_names", "title_of"]
+__all__ = [
+    "CalibrationText",
+    "HeldOut",
+    "Labelled",
+    "MetricUse",
+    "Model",
+    "Only",
+    "Read",
+    "Sae",
+    "Shape",
+    "Suite",
+    "SuiteError",
+    "Text",
+    "load",
+    "suite_names",
+    "title_of",
+]
 
 ENTRY = ("variant", "latents", "rate", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
 MAY_BE_ZERO = {"warm_up", "decay", "auxk", "ema_from", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
@@ -188,12 +206,14 @@ def within(own: Value, size: int, holder: str) -> None:
 
 
 def check_metrics(suite: Suite, metrics: Value) -> None:
-    """Refuses a metric that is listed twice, and a limit that no reading meets."""
+    """Refuses a metric that is listed twice, a text that is not there, and a limit that no reading meets."""
     readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed, sae.latents) for sae in suite.saes for reading in sae.readings()]
     names = [use.name for use in suite.metrics]
     for place, (use, value) in enumerate(zip(suite.metrics, metrics.data, strict=True)):
         if use.name in names[:place]:
             raise value.error(f"the metric {use.name} is listed twice; it stands in line {metrics.data[names.index(use.name)].line} too")
+        for text in value.at("on").data if value.at("on") is not value else ():
+            choice(text, [HELD_OUT, *suite.labelled])
         if use.only:
             given = value.at("only")
             for only, part in zip(use.only.any_of, given.data if isinstance(given.data, list) else [given], strict=True):

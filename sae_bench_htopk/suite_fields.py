@@ -3,13 +3,17 @@
 A key is added by adding a field; `typed` reads it, checks it and words its errors from the type.
 """
 
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Annotated, Any, Literal, TypeAlias
 
 from sae_bench_htopk import plugins
+from sae_bench_htopk.asked import HELD_OUT, named
 from sae_bench_htopk.contract import Cut, Rank, Reading, Selector
 from sae_bench_htopk.controls import CONTROLS
+from sae_bench_htopk.labelled_text import Classes, LabelledSource, Tagged
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
 from sae_bench_htopk.text import Files, Hub, Installed, Source
@@ -18,6 +22,8 @@ from sae_bench_htopk.typed import Names, Rule, Word, build, record, required
 
 SCHEMA = 1
 SOURCES: dict[str, type[Source]] = {"installed": Installed, "files": Files, "hub": Hub}
+LABELLED_SOURCES: dict[str, type[LabelledSource]] = {"files": Files, "hub": Hub}
+LABELLED_KINDS: dict[str, type[Classes | Tagged]] = {"classes": Classes, "tags": Tagged}
 
 DISTINCT = Rule(lambda items: len(set(items)) == len(items), "every value once")
 GIVEN = Rule(lambda items: items is not None, "a list, or no such key for no limit")
@@ -31,6 +37,8 @@ VariantName: TypeAlias = Annotated[str, Names(lambda: plugins.names("variants"))
 MetricName: TypeAlias = Annotated[str, Names(lambda: plugins.names("metrics"))]
 ControlName: TypeAlias = Annotated[str, Names(lambda: CONTROLS)]
 SourceName: TypeAlias = Annotated[str, Names(lambda: SOURCES)]
+LabelledSourceName: TypeAlias = Annotated[str, Names(lambda: LABELLED_SOURCES)]
+LabelledKind: TypeAlias = Annotated[str, Names(lambda: LABELLED_KINDS)]
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,22 @@ class Text:
         kind = SOURCES[required(value, "source", SourceName)]
         source = record(kind, value, beside=[field.name for field in fields(cls)])
         return record(cls, value, beside=["source", *(field.name for field in fields(kind))], source=source)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text whose labels come with it; in a file the keys of its source and of its kind stand together."""
+
+    text: Classes | Tagged
+
+    @classmethod
+    def from_value(cls, value: Value) -> "Labelled":
+        """`source` and `kind` (classes, if none is named) name the classes whose fields the other keys are."""
+        origin = LABELLED_SOURCES[required(value, "source", LabelledSourceName)]
+        kind = LABELLED_KINDS[required(value, "kind", LabelledKind) if "kind" in value.data else "classes"]
+        own, of_kind = [[part.name for part in fields(each)] for each in (origin, kind)]
+        source = record(origin, value, beside=["source", "kind", *of_kind])
+        return cls(text=record(kind, value, beside=["source", "kind", *own], source=source))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -174,17 +198,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class MetricUse:
-    """A metric, and the readings that it is limited to."""
+    """A metric, the texts that it is measured on, and the readings that it is limited to."""
 
     name: str
+    on: Annotated[tuple[str, ...], DISTINCT] = (HELD_OUT,)  # held-out text, and labelled texts of the suite by name
     only: Limits | None = None
 
     @classmethod
     def from_value(cls, value: Value) -> "MetricUse":
-        """A name, or {metric: name, only: {...}}."""
+        """A name, or {metric: name, on: [...], only: {...}}."""
         if not isinstance(value.data, dict):
             return cls(build(MetricName, value))
         return record(cls, value, beside=["metric"], name=required(value, "metric", MetricName))
+
+    def names(self) -> tuple[str, ...]:
+        """What is measured, by name: once for each text."""
+        return tuple(named(self.name, text) for text in self.on)
 
 
 @dataclass(frozen=True)
@@ -201,5 +230,11 @@ class Suite:
     read: Read
     metrics: tuple[MetricUse, ...]
     controls: Annotated[tuple[ControlName, ...], DISTINCT]
+    labelled: Mapping[str, Labelled] = field(default_factory=dict)
     demonstration: bool = False
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        for name in self.labelled:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == HELD_OUT:  # columns of records are called by it
+                raise ValueError(f"labelled: {name}, wanted names of small letters, digits and _, and not {HELD_OUT}")

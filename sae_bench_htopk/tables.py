@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from sae_bench_htopk import frontier, plugins
+from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing, Selector
 from sae_bench_htopk.markdown import Table, fold, rounded
@@ -103,7 +104,7 @@ def measured_k(sae: Sae, columns: Sequence[str]) -> int | None:
 
 def order_of(metric: str) -> list[str]:
     """A metric's column keys in its own order; none if there is no such metric here."""
-    return [f"{metric}.{column.name}" for column in plugins.metric(metric).columns] if metric in plugins.names("metrics") else []
+    return [f"{metric}.{column.name}" for column in plugins.metric(metric_of(metric)).columns] if metric_of(metric) in plugins.names("metrics") else []
 
 
 def details(board: Board) -> list[str]:

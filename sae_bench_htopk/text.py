@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk.errors import InputError
 
@@ -27,6 +27,19 @@ class Document:
     name: str
     text: str
     origin: str
+
+
+class Row(NamedTuple):
+    """One row of a data set as it stands there, and what the data set says of its columns."""
+
+    name: str
+    origin: str
+    columns: Mapping[str, object]
+    features: Mapping[str, object]  # empty where the data set says nothing
+
+    def document(self, column: str) -> Document:
+        """The row's text. Raises TextError if the column is absent or holds no text."""
+        return Document(self.name, column_of(self.columns, column, self.origin), self.origin)
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,10 @@ class Files:
 
     def documents(self) -> Iterator[Document]:
         """Yields one document per text file, or per row of a jsonl or parquet file. Raises TextError if a file is missing."""
+        return (row.document(self.column) for row in self.rows())
+
+    def rows(self) -> Iterator[Row]:
+        """Yields the rows of every file, one of a text file. Raises TextError if a file is missing or cannot be read."""
         import datasets  # heavy, and absent on some GPU machines
 
         for path in self.paths:
@@ -86,7 +103,7 @@ class Files:
             try:
                 rows = datasets.load_dataset(self.format, data_files=path, split="train", streaming=True, **options)
                 for number, row in enumerate(rows):
-                    yield Document(f"{Path(path).name}:{number}", column_of(row, self.column, path), Path(path).name)
+                    yield Row(f"{Path(path).name}:{number}", Path(path).name, row, rows.features or {})
             except InputError:
                 raise
             except Exception as error:  # pyarrow and datasets raise many kinds
@@ -117,12 +134,16 @@ class Hub:
 
     def documents(self) -> Iterator[Document]:
         """Yields rows in the data set's order. Raises TextError if the hub or the data set cannot be reached."""
+        return (row.document(self.column) for row in self.rows())
+
+    def rows(self) -> Iterator[Row]:
+        """Yields rows in the data set's order. Raises TextError if the hub or the data set cannot be reached."""
         import datasets
 
         try:
             rows = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision, streaming=True)
             for number, row in enumerate(rows):
-                yield Document(f"{self.path}:{number}", column_of(row, self.column, self.path), self.path)
+                yield Row(f"{self.path}:{number}", self.path, row, rows.features or {})
         except InputError:
             raise
         except Exception as error:  # datasets and its network raise many kinds
@@ -154,11 +175,20 @@ def is_prose(text: str) -> bool:
     return len(text) >= 500 and letters >= MIN_LETTERS * len(text) and not GENERATED.search(text[:1000])
 
 
+def value_at(row: Mapping[str, object], column: str, where: str, key: str = "column") -> object:
+    """What a row holds in a column; `translation.de` is the field `de` of what `translation` holds. Raises TextError if it is absent."""
+    here: object = row
+    for part in [column] if column in row else column.split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            there = f"it has {', '.join(map(str, here))}" if isinstance(here, Mapping) else f"what it is to be part of is {type(here).__name__}"
+            raise TextError(f"text.{key}: {where} has no column {column!r}; {there}")
+        here = here[part]
+    return here
+
+
 def column_of(row: Mapping[str, object], column: str, where: str) -> str:
     """The text of one row. Raises TextError if the column is absent or holds no text."""
-    if column not in row:
-        raise TextError(f"text.column: {where} has no column {column!r}; it has {', '.join(map(str, row))}")
-    value = row[column]
+    value = value_at(row, column, where)
     if not isinstance(value, str):
         raise TextError(f"text.column: {where}, column {column!r} holds {type(value).__name__}, wanted text")
     return value

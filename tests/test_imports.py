@@ -11,12 +11,12 @@ from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "ops", "frontier"},
+    {"errors", "ops", "frontier", "asked"},
     {"choose", "prefix_loss", "labels"},
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "questions", "sample", "transcript",
+        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "labelled_text", "showing", "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
@@ -89,15 +89,15 @@ def test_a_metrics_key_sees_what_its_numbers_stand_on() -> None:
     wanted = {
         "downstream_loss": set(),
         "explained_variance": {"variance"},
-        "interpretability": {"labels", "probing"},
-        "representational_similarity": {"draws", "hsic", "probing", "representations", "similarity", "strata"},
+        "representational_similarity": {"draws", "hsic", "representations", "sample", "similarity", "strata"},
+        "sparse_probing": {"labels", "probing", "python_labels", "questions", "sample"},
         "sparsity": set(),
         "sparsity_curve": {"variance"},
     }
     assert {name: set(standing([plugins.source_file("metrics", name)])) for name in wanted} == {
         name: {f"metrics.{name}", *modules} for name, modules in wanted.items()
     }
-    assert set(standing(map(core_file, EVERY_NUMBER))) == {"calibrate", "evaluate", "head", "prefix_loss", "resampling", "rows"}
+    assert set(standing(map(core_file, EVERY_NUMBER))) == {"asked", "calibrate", "evaluate", "head", "labels", "prefix_loss", "resampling", "rows"}
     assert OF_PLUGINS["metrics"] & FOUNDATIONS == {"contract", "ops"}
 
 
@@ -116,7 +116,7 @@ def test_a_third_partys_metric_may_spread_over_files(tmp_path: Path, monkeypatch
     (tmp_path / "_near.py").write_text("def f():\n    from sae_bench_htopk.metrics.mine import y\n", encoding="utf-8")
     (tmp_path / "_far.py").write_text("from sae_bench_htopk.hsic import cka", encoding="utf-8")
     found = standing([tmp_path / "mine.py"])
-    assert set(found) == {"metrics.mine", "metrics._near", "metrics._far", "labels", "strata", "probing", "variance", "hsic"}
+    assert set(found) == {"metrics.mine", "metrics._near", "metrics._far", "labels", "strata", "sample", "variance", "hsic"}
     assert found["metrics._far"] == tmp_path / "_far.py"
 
 
