@@ -16,7 +16,8 @@ ORDER = [
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "labelled_text", "showing", "questions", "sample", "transcript",
+        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "labelled_text", "showing",
+        "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
         "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
