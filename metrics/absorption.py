@@ -40,9 +40,9 @@ class Absorption(Metric):
                "its cosine(w, p) >= 0.025; p: weights of a logistic regression on x; main latents are chosen on rows without the inner label",
                source="Chanin et al. 2024 (arXiv:2409.14507) as SAEBench (arXiv:2503.09532) has it; labels, the rows that main latents are chosen on, "
                "and codes in place of x in the sum: ours",
-               pitfall="an undertrained SAE, or one whose main latents are broad by chance, looks good; one latent for each inner label and none for the outer "
-               "one counts too, and shows in absorption_rest; made for language models of 1B parameters and dictionaries of 16k latents or more: on smaller "
-               "ones read it beside the controls", paired=True),
+               pitfall="an undertrained SAE, or one whose main latents are broad by chance, looks good; the fewer the codes, the more easily one carries 0.4: "
+               "compare at equal L0; one latent for each inner label and none for the outer one counts too, and shows in absorption_rest; made for language "
+               "models of 1B parameters and dictionaries of 16k latents or more: on smaller ones read it beside the controls", paired=True),
         Column("absorption_fraction", "lower", "the same by degrees: how much of the direction up to 3 other latents carry, beside main latents that may fire",
                formula="mean over pairs and rows of o / (o + m), m and o: a (w . p) summed over main latents, over the 3 others of cosine >= 0.1 that carry "
                "most, with o <= total - m; 0 where o < 0.4 total", source="SAEBench (arXiv:2503.09532)", pitfall="as absorption"),

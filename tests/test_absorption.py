@@ -234,6 +234,7 @@ def test_the_direction_is_scikit_learns_in_the_units_of_x_and_shared() -> None:
     metric: Any = metric_of(batch, W)
     questions, told = metric.told()
     found = pairs(metric.codes.sample, questions)
+    assert not isinstance(found, Missing)
     assert [[questions.labels[label].name for label in (one.outer, one.inner)] for one in found] == [["outer", "inner"], ["outer", "odd"]]
     assert found is pairs(metric.codes.sample, questions) and all(one.pair is pair for one, pair in zip(told, found, strict=True))
     assert found[0].direction == pytest.approx(direction_of(batch), abs=1e-4) and np.linalg.norm(found[0].direction) == pytest.approx(1)
