@@ -1,6 +1,6 @@
 """What a page says of interpretability without a judge: which latents tell which labels, against sparsity, by band of rank and by shell, beside floors.
 
-The tables of labels, bands and shells know the details of three metrics by their keys, as `curve` does: sparse_probing, latent_purity, absorption.
+The tables of labels, bands and shells are made of what a metric keeps in its details under these words; any metric that keeps them so gets its tables.
 """
 
 import math
@@ -13,21 +13,21 @@ from sae_bench_htopk.contract import Missing, Reading
 from sae_bench_htopk.markdown import Table, brief, fold, rounded, shown
 from sae_bench_htopk.saes import L0, Number, Row, Sae
 
-PROBING, PURITY = "sparse_probing", "latent_purity"
+AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
 SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which way is better
-    f"{PROBING}.auc_1": ("probing AUC", 1.0),
-    f"{PROBING}.f1": ("F1 of firing", 1.0),
-    f"{PURITY}.intruder": ("intruder", 1.0),
-    f"{PURITY}.monosemanticity": ("monosemanticity", 1.0),
-    f"{PURITY}.purity": ("token purity", 1.0),
+    AUC: ("probing AUC", 1.0),
+    "sparse_probing.f1": ("F1 of firing", 1.0),
+    INTRUDER: ("intruder", 1.0),
+    "latent_purity.monosemanticity": ("monosemanticity", 1.0),
+    "latent_purity.purity": ("token purity", 1.0),
     "absorption.absorption": ("absorption", -1.0),
 }
 FLOORS: Mapping[str, str] = {
-    f"{PROBING}.floor_shuffled": "shuffled labels",
-    f"{PROBING}.floor_random": "the best of as many random directions",
-    f"{PROBING}.baseline_channel": "one raw channel",
-    f"{PROBING}.floor_token": "the current token alone",
-    f"{PROBING}.baseline_full": "all channels of x, a ceiling",
+    "sparse_probing.floor_shuffled": "shuffled labels",
+    "sparse_probing.floor_random": "the best of as many random directions",
+    "sparse_probing.baseline_channel": "one raw channel",
+    "sparse_probing.floor_token": "the current token alone",
+    "sparse_probing.baseline_full": "all channels of x, a ceiling",
 }
 WORDS = (
     "No judge: labels are exact syntax, and contexts are compared by the language model's own input embeddings. Probing AUC: how well one latent tells a "
@@ -107,7 +107,7 @@ def floors(board: Board) -> str:
 
 def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """For the two scores that are compared most, every SAE that was read at two budgets or more beside those of one budget each."""
-    for column in (f"{PROBING}.auc_1", f"{PURITY}.intruder"):
+    for column in (AUC, INTRUDER):
         ks = sorted({k for sae in board.saes for k in read_at(sae, [column])})
         if column in columns and len(ks) > 1:
             table = Table("SAE", *(f"k = {k}" for k in ks))
@@ -121,9 +121,9 @@ def first_row(sae: Sae, reading: Reading) -> Row | None:
     return next((rows[reading] for _, rows in sorted(sae.rows.items()) if reading in rows), None)
 
 
-def of_row(row: Row | None, metric: str) -> Mapping[str, Any]:
-    """The details of one metric in a row."""
-    return {} if row is None else row.get("details", {}).get(metric, {})
+def of_row(row: Row | None, key: str) -> Mapping[str, Any]:
+    """What a metric keeps of a row under this word; nothing if none does."""
+    return {} if row is None else next((details[key] for details in row.get("details", {}).values() if isinstance(details.get(key), Mapping)), {})
 
 
 def whole(board: Board) -> Iterator[tuple[str, Row]]:
@@ -157,7 +157,7 @@ def labels(board: Board) -> str:
 
 def labels_of(board: Board, rows: Sequence[tuple[str, Row]]) -> str:
     """A line for each label that takes more than the token to tell."""
-    told = {name: found for name, row in rows if (found := of_row(row, PROBING).get("labels"))}
+    told = {name: found for name, row in rows if (found := of_row(row, "labels"))}
     if not told:
         return ""
     some = next(iter(told.values()))
@@ -192,7 +192,7 @@ def bands(board: Board) -> str:
     """Intruder and monosemanticity of the firings in each band of ranks, of each SAE at the largest budget that it was read at with such details."""
     found: dict[str, Mapping[str, Any]] = {}
     for sae in [*board.saes, *filter(None, [untrained(board)])]:
-        rows = {k: parts for k in sae.ks() if (parts := of_row(first_row(sae, sae.reading(k)), PURITY).get("bands"))}
+        rows = {k: parts for k in sae.ks() if (parts := of_row(first_row(sae, sae.reading(k)), "bands"))}
         if rows:
             found[f"{board.label(sae)}, read at {max(rows)}"] = rows[max(rows)]
     names = sorted({name for parts in found.values() for name in parts}, key=lambda name: int(name.partition("-")[0]))
@@ -207,7 +207,7 @@ def bands(board: Board) -> str:
 
 def shells(board: Board) -> str:
     """Inner against outer shells, matched on how often latents fire, of each variant's SAE at the anchor."""
-    found = {name: parts for name, row in whole(board) if (parts := of_row(row, PURITY).get("shells"))}
+    found = {name: parts for name, row in whole(board) if (parts := of_row(row, "shells"))}
     table = Table("SAE", "latents, most important first", "judged", "compared", *(f"{measure}, {how}" for measure in MEASURES for how in ("matched", "raw")))
     for name, parts in found.items():
         for shell, part in parts.items():

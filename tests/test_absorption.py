@@ -26,6 +26,7 @@ class Nested:
     """Every third token is outer, every second of them inner, every fifth of them odd; every third of all is round, with nothing within it."""
 
     labels = (Label("outer", ""), Label("inner", "", within="outer"), Label("odd", "", within="outer"), Label("round", ""))
+    whole = False
 
     def of(self, document: int, text: str, span: np.ndarray) -> np.ndarray:
         """By a token's place."""

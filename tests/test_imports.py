@@ -91,7 +91,7 @@ def test_a_metrics_key_sees_what_its_numbers_stand_on() -> None:
         "downstream_loss": set(),
         "explained_variance": {"variance"},
         "representational_similarity": {"draws", "hsic", "representations", "sample", "similarity", "strata"},
-        "sparse_probing": {"labels", "probing", "python_labels", "questions", "sample"},
+        "latent_contexts": {"labels", "logistic", "probing", "python_labels", "questions", "sample", "scoring", "top_contexts", "transcript"},
         "sparsity": set(),
         "sparsity_curve": {"variance"},
     }

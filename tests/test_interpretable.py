@@ -45,9 +45,9 @@ def test_a_score_that_does_not_beat_the_untrained_saes_says_so() -> None:
     """Intervals of ± .02 each: a lead of .05 is clear of them, one of .02 or below is not."""
     text = interpretable.scores(board(), [AUC, INTRUDER])
     (eight,), (own,), (batch,) = (lines(text, name) for name in ("topk k=8", "topk k=32", "batchtopk k=32"))
-    assert "†" not in eight and eight.count("0.85") == 1
-    assert own.split("|")[4].strip() == "0.80" and own.split("|")[5].strip() == "0.41 †"
-    assert batch.split("|")[4].strip() == "0.77 †" and batch.split("|")[5].strip() == "0.30 †"
+    assert "†" not in eight and eight.split("|")[4].strip() == "0.850"
+    assert own.split("|")[4].strip() == "0.800" and own.split("|")[5].strip() == "0.410 †"
+    assert batch.split("|")[4].strip() == "0.770 †" and batch.split("|")[5].strip() == "0.300 †"
     assert interpretable.DAGGER in text and "†" not in lines(text, "*untrained*")[0]
 
 
@@ -70,17 +70,17 @@ def test_labels_name_their_latents_beside_the_floors() -> None:
     """One line for each label that takes more than the token; the first seed's latent with its interval."""
     text = interpretable.labels(board())
     (line,) = lines(text, "`docstring`")
-    assert "0.80 ±0.02 (latent 5)" in line and "0.77 ±0.02 (latent 7)" in line and line.split("|")[2].strip() == "0.6"
+    assert "0.800 ±0.020 (latent 5)" in line and "0.770 ±0.020 (latent 7)" in line and line.split("|")[2].strip() == "0.600"
     assert not lines(text, "`keyword`") and "read at k = 32" in text
 
 
 def test_bands_and_shells_are_told_with_their_intervals() -> None:
     """A band without latents is an empty cell with its reason."""
     bands = interpretable.bands(board())
-    assert any("0.60 ±0.01" in line for line in lines(bands, "topk k=32")) and "too few latents fire often enough" in bands
+    assert any("0.600 ±0.010" in line for line in lines(bands, "topk k=32")) and "too few latents fire often enough" in bands
     assert "rank 1-4 | rank 5-8" in bands
     (shell,) = lines(interpretable.shells(board()), "batchtopk k=32")
-    assert "| 1-512 | 5 | 4 | 0.50 ±0.01 | 0.70 ±0.01 |" in shell
+    assert "| 1-512 | 5 | 4 | 0.500 ±0.010 | 0.700 ±0.010 |" in shell
 
 
 def test_a_board_without_these_metrics_has_no_section() -> None:

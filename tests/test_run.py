@@ -18,7 +18,7 @@ from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.text import Document
 
 ROOT = Path(__file__).parents[1]
-COSTLY = ("downstream_loss", "representational_similarity", "sparse_probing")
+COSTLY = ("downstream_loss", "representational_similarity", "sparse_probing", "latent_purity", "absorption")
 VARIANTS = ("topk", "batchtopk", "matryoshka", "pruned_vanilla", "hierarchical_topk")
 
 
