@@ -20,7 +20,7 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
     INTRUDER: ("intruder", 1.0),
     "latent_purity.monosemanticity": ("monosemanticity", 1.0),
     "latent_purity.purity": ("token purity", 1.0),
-    "absorption.absorption": ("absorption", -1.0),
+    "absorption.absorption": ("absorbed", -1.0),
 }
 FLOORS: Mapping[str, str] = {
     "sparse_probing.floor_shuffled": "shuffled labels",
@@ -33,7 +33,7 @@ WORDS = (
     "No judge: labels are exact syntax, and contexts are compared by the language model's own input embeddings. Probing AUC: how well one latent tells a "
     "label that the token itself does not give away, chance 0.5. Intruder: how often the one context of five in which a latent is silent is the least like "
     "the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, 0 for random rows. Token purity: how few tokens it fires on, 0 for a random "
-    "latent. Absorption (lower is better): rows of a label within another on which the outer label's latents are silent and another latent stands in for them."
+    "latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents are silent and another latent stands in for them."
 )
 DAGGER = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training."
@@ -210,7 +210,7 @@ def shells(board: Board) -> str:
     found = {name: parts for name, row in whole(board) if (parts := of_row(row, "shells"))}
     table = Table("SAE", "latents, most important first", "judged", "compared", *(f"{measure}, {how}" for measure in MEASURES for how in ("matched", "raw")))
     for name, parts in found.items():
-        for shell, part in parts.items():
+        for shell, part in sorted(parts.items(), key=lambda part: int(part[0].partition("-")[0].replace(",", ""))):  # a record sorts its keys
             numbers = [told(part.get(measure, {}).get(how)) for measure in MEASURES for how in ("matched", "raw")]
             table.add(name, shell, str(part["judged"]), str(part.get(MEASURES[0], {}).get("matched_latents", "")), *numbers)
     return table.markdown() if found else ""

@@ -15,7 +15,7 @@ from sae_bench_htopk.contract import Batch, Reading, Setting, Text
 from sae_bench_htopk.labelled_text import Classes
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.text import Files
-from tests.test_metrics import Rest
+from tests.made_up_text import Rest
 from tests.test_run import material, refuse, refuse_training
 from tests.test_run import suite as write
 
