@@ -17,6 +17,7 @@ from sae_bench_htopk.sample import SampledCodes, sampled
 from sae_bench_htopk.transcript import Transcript, follow
 
 ROWS = 12_000
+FEWEST = 10  # latents in a band or a shell: of fewer no mean is told
 NO_WEIGHT = Missing("no latent that is judged fires in rows of any weight")
 NO_EMBEDDINGS = Missing("the language model gives no input embeddings to compare contexts by")
 
@@ -140,7 +141,7 @@ class LatentPurity(Metric):
         """All numbers of the firings in one band, and how many latents are judged by them."""
         found = Likeness(firings, np.ones(self.setting.documents), self.setting.latents)
         told: dict[str, Any] = {"judged": len(firings.names)}
-        for name in (name for name in MEASURES if name in found.scores):
+        for name in (name for name in MEASURES if name in found.scores and len(firings.names) >= FEWEST):
             told |= {name: found.mean(name).told(self.draws), f"{name}_firing": found.by_firing(name).told(self.draws)}
         return told
 
@@ -153,5 +154,7 @@ class LatentPurity(Metric):
             for shell, part in enumerate(told.values()):
                 share = matching.matched(shell, value)
                 raw, matched = (found.mean(name, by).told(self.draws) for by in (matching.raw(shell), share))
-                part[name] = {"raw": raw, "matched": matched, "matched_latents": round(float(share.sum()))}
+                enough = {"raw": part["judged"] >= FEWEST, "matched": round(float(share.sum())) >= FEWEST}
+                numbers = {"raw": raw if enough["raw"] else None, "matched": matched if enough["matched"] else None}
+                part[name] = {**numbers, "matched_latents": round(float(share.sum()))}
         return told

@@ -34,7 +34,7 @@ def calibrate(variant: Variant, readings: Sequence[Reading], x: Float[Tensor, "r
         for reading in whole:
             keep(variant, reading, histogram, len(x))
     variant.calibration.use = usage(variant, x, at_home)
-    for rank in sorted({reading.rank for reading in readings if reading.latents is not None}):
+    for rank in sorted({"importance", *(reading.rank for reading in readings if reading.latents is not None)}):  # metrics ask for shells of any SAE
         variant.calibration.order[rank] = order_of(variant, rank, seed)
     inside = [reading for reading in readings if reading.select == "threshold" and reading.latents is not None and reading.cut == "before"]
     for latents, rank in sorted({(reading.latents or 0, reading.rank) for reading in inside}):

@@ -1,17 +1,17 @@
-"""What a page says of interpretability without a judge: which latents tell which labels, against sparsity, by band of rank and by shell, beside floors.
-
-The tables of labels, bands and shells are made of what a metric keeps in its details under these words; any metric that keeps them so gets its tables.
-"""
+"""What a page says of interpretability without a judge: every score beside those of the untrained SAE and of what needs no SAE at all."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing, Reading
-from sae_bench_htopk.markdown import Table, brief, fold, rounded, shown
-from sae_bench_htopk.saes import L0, Number, Row, Sae
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.group_tables import bands, shells
+from sae_bench_htopk.label_tables import FLOORS, labels, labels_of, smaller, untrained
+from sae_bench_htopk.leads import lead
+from sae_bench_htopk.markdown import Table, brief, fold, rounded, shown, words
+from sae_bench_htopk.pairs import verdict
+from sae_bench_htopk.saes import COMPARED, L0, Number, Sae
 
 AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
 SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which way is better
@@ -22,18 +22,12 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
     "latent_purity.purity": ("token purity", 1.0),
     "absorption.absorption": ("absorbed", -1.0),
 }
-FLOORS: Mapping[str, str] = {
-    "sparse_probing.floor_shuffled": "shuffled labels",
-    "sparse_probing.floor_random": "the best of as many random directions",
-    "sparse_probing.baseline_channel": "one raw channel",
-    "sparse_probing.floor_token": "the current token alone",
-    "sparse_probing.baseline_full": "all channels of x, a ceiling",
-}
 WORDS = (
     "No judge: labels are exact syntax, and contexts are compared by the language model's own input embeddings. Probing AUC: how well one latent tells a "
     "label that the token itself does not give away, chance 0.5. Intruder: how often the one context of five in which a latent is silent is the least like "
     "the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, 0 for random rows. Token purity: how few tokens it fires on, 0 for a random "
-    "latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents are silent and another latent stands in for them."
+    "latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents are silent and another latent stands in for them. "
+    "Intervals over documents of all but probing and absorption are first-order (the infinitesimal jackknife): near a floor they are somewhat too narrow."
 )
 DAGGER = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training."
@@ -57,9 +51,23 @@ def section(board: Board) -> list[str]:
     ]
 
 
-def untrained(board: Board) -> Sae | None:
-    """The control that went through the same search without any training."""
-    return next((sae for sae in board.controls if sae.variant == "untrained"), None)
+def sentences(board: Board) -> list[str]:
+    """Who is best at the anchor in what needs no judge, how sure that is, and how many scores say nothing of training."""
+    k, parts = board.anchor, []
+    for column in (column for column in SCORES if column in COMPARED):
+        if (best := board.best(column, k)) and best.next:
+            sure = verdict(lead(column, k, best.sae, best.next[0]))
+            parts.append(
+                f"{SCORES[column][0]} **{board.label(best.sae)}** ({brief(best.number)}; next {board.label(best.next[0])}, {brief(best.next[1])}: {sure})"
+            )
+    if not parts:
+        return []
+    cells = [marked(board, sae, column, k) for sae in board.saes for column in SCORES]
+    told = [cell for cell in cells if isinstance(cell, str)]
+    futile = sum("†" in cell for cell in told)
+    untested = "" if untrained(board) else " There is no untrained SAE to compare them with."
+    floor = f" {futile} of the {len(told)} scores at this k are not better than the untrained SAE's." if untrained(board) else untested
+    return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}"]
 
 
 def beats(number: Number, floor: Number | Missing, better: float) -> bool:
@@ -98,11 +106,11 @@ def scores(board: Board, columns: Sequence[str]) -> str:
 def floors(board: Board) -> str:
     """One sentence on what needs no SAE: the same for all, but for shuffled labels, of which it is the mean."""
     found = {}
-    for column, words in FLOORS.items():
+    for column, name in FLOORS.items():
         numbers = [number.mean for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
         if numbers:
-            found[words] = rounded(fmean(numbers))
-    return f"Probing AUC without an SAE: {', '.join(f'{words} {number}' for words, number in found.items())}." if found else ""
+            found[name] = rounded(fmean(numbers))
+    return f"Probing AUC without an SAE: {', '.join(f'{name} {number}' for name, number in found.items())}." if found else ""
 
 
 def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -114,106 +122,3 @@ def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
             for sae in [*board.saes, *filter(None, [untrained(board)])]:
                 table.add(board.label(sae), *(marked(board, sae, column, k) for k in ks), bold=[place + 1 for place, k in enumerate(ks) if sae.trained_at(k)])
             yield column, table.markdown()
-
-
-def first_row(sae: Sae, reading: Reading) -> Row | None:
-    """The row of the first seed that has this reading."""
-    return next((rows[reading] for _, rows in sorted(sae.rows.items()) if reading in rows), None)
-
-
-def of_row(row: Row | None, key: str) -> Mapping[str, Any]:
-    """What a metric keeps of a row under this word; nothing if none does."""
-    return {} if row is None else next((details[key] for details in row.get("details", {}).values() if isinstance(details.get(key), Mapping)), {})
-
-
-def whole(board: Board) -> Iterator[tuple[str, Row]]:
-    """(name, row) of the SAE of each variant that was trained nearest to the anchor, on all of its latents, read there; then of the untrained one."""
-    for variant in board.variants:
-        sae = min(board.of(variant), key=lambda sae: abs(math.log(sae.budget / board.anchor)))
-        if row := first_row(sae, sae.reading(board.anchor)):
-            yield board.label(sae), row
-    if (control := untrained(board)) and (row := first_row(control, control.reading(board.anchor))):
-        yield f"*{board.label(control)}*", row
-
-
-def smaller(board: Board) -> Iterator[tuple[str, Row]]:
-    """(name, row) of each SAE that was cut down to fewer latents, at the anchor."""
-    for sae in board.sub_dictionaries:
-        for size in sae.sizes():
-            if row := first_row(sae, sae.reading(board.anchor, size)):
-                yield f"{board.label(sae)}, {size:,} latents", row
-
-
-def labels(board: Board) -> str:
-    """Which latent of which SAE serves which label."""
-    table = labels_of(board, list(whole(board)))
-    if not table:
-        return ""
-    return (
-        f"Which latent tells which label, read at k = {board.anchor}, first seed: AUC on documents that neither chose nor fitted it, ± half its 95% interval "
-        f"over documents, and the latent's number. The first six columns need no SAE.\n\n{table}"
-    )
-
-
-def labels_of(board: Board, rows: Sequence[tuple[str, Row]]) -> str:
-    """A line for each label that takes more than the token to tell."""
-    told = {name: found for name, row in rows if (found := of_row(row, "labels"))}
-    if not told:
-        return ""
-    some = next(iter(told.values()))
-    needless = [column for column in FLOORS if column.partition(".")[2] in next(iter(some.values()))]
-    table = Table("label", *(FLOORS[column] for column in needless), *told)
-    for label, facts in some.items():
-        if facts.get("context"):
-            bounds = [facts.get(column.partition(".")[2]) for column in needless]
-            table.add(f"`{label}`", *bounds, *(served(found.get(label)) for found in told.values()))
-    return table.markdown()
-
-
-def served(facts: Mapping[str, Any] | None) -> str | Missing:
-    """0.83 ±0.05 (latent 1234)."""
-    if facts is None:
-        return Missing("too few rows")
-    low, high = facts.get("interval", (None, None))
-    half = None if low is None or high is None else (high - low) / 2
-    return rounded(facts["auc_1"], half) + (f" ±{rounded(half, half)}" if half else "") + f" (latent {facts['latents'][0]})"
-
-
-def told(part: Mapping[str, Any] | None) -> str | Missing:
-    """A number of the details with half its interval."""
-    if part is None:
-        return Missing("too few latents fire often enough")
-    low, high = part.get("interval", (None, None))
-    half = None if low is None or high is None else (high - low) / 2
-    return rounded(part["value"], half) + (f" ±{rounded(half, half)}" if half else "")
-
-
-def bands(board: Board) -> str:
-    """Intruder and monosemanticity of the firings in each band of ranks, of each SAE at the largest budget that it was read at with such details."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for sae in [*board.saes, *filter(None, [untrained(board)])]:
-        rows = {k: parts for k in sae.ks() if (parts := of_row(first_row(sae, sae.reading(k)), "bands"))}
-        if rows:
-            found[f"{board.label(sae)}, read at {max(rows)}"] = rows[max(rows)]
-    names = sorted({name for parts in found.values() for name in parts}, key=lambda name: int(name.partition("-")[0]))
-    tables = []
-    for measure in ("intruder", "monosemanticity"):
-        table = Table("SAE", *(f"rank {name}" for name in names))
-        for sae_name, parts in found.items():
-            table.add(sae_name, *(told(parts.get(name, {}).get(measure)) for name in names))
-        tables.append(f"{measure}, every latent alike, from the codes of these ranks alone (first seed):\n\n{table.markdown()}")
-    return "\n\n".join(tables) if found else ""
-
-
-def shells(board: Board) -> str:
-    """Inner against outer shells, matched on how often latents fire, of each variant's SAE at the anchor."""
-    found = {name: parts for name, row in whole(board) if (parts := of_row(row, "shells"))}
-    table = Table("SAE", "latents, most important first", "judged", "compared", *(f"{measure}, {how}" for measure in MEASURES for how in ("matched", "raw")))
-    for name, parts in found.items():
-        for shell, part in sorted(parts.items(), key=lambda part: int(part[0].partition("-")[0].replace(",", ""))):  # a record sorts its keys
-            numbers = [told(part.get(measure, {}).get(how)) for measure in MEASURES for how in ("matched", "raw")]
-            table.add(name, shell, str(part["judged"]), str(part.get(MEASURES[0], {}).get("matched_latents", "")), *numbers)
-    return table.markdown() if found else ""
-
-
-MEASURES = ("intruder", "monosemanticity", "purity")

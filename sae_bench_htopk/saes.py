@@ -27,6 +27,9 @@ COMPARED: Mapping[str, tuple[str, Better]] = {  # all of which the best SAE may 
     **SHOWN,
     CKA_SAMPLE: ("CKA on the rows of RSA", "higher"),
     "downstream_loss.kl": ("KL", "lower"),
+    "latent_purity.intruder": ("intruder", "higher"),
+    "latent_purity.monosemanticity": ("monosemanticity", "higher"),
+    "absorption.absorption": ("absorbed", "lower"),
 }
 
 

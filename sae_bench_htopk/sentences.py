@@ -2,7 +2,7 @@
 
 from statistics import fmean, median
 
-from sae_bench_htopk import nested, sizes
+from sae_bench_htopk import interpretable, nested, sizes
 from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
@@ -16,7 +16,16 @@ def in_short(board: Board) -> list[str]:
     found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
     return [
         sentence
-        for sentence in [*found, *sizes.sentences(board), *nested.sentences(board), one_for_all(board), away(board), selector(board), sure(board)]
+        for sentence in [
+            *found,
+            *sizes.sentences(board),
+            *nested.sentences(board),
+            *interpretable.sentences(board),
+            one_for_all(board),
+            away(board),
+            selector(board),
+            sure(board),
+        ]
         if sentence
     ]
 

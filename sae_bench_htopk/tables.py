@@ -20,19 +20,20 @@ from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
 def headline(board: Board, column: str) -> str:
     """Each variant's best SAE at each budget, the winner bold if it has a rival; the mean over log L0, the best of them first; controls below."""
     area = f"mean over L0 {' to '.join(rounded(end) for end in span)}" if (span := board.span(column)) else "mean over L0"
-    table = Table("variant", "trained at k =", *(f"k = {k}" for k in board.ks), area)
-    winners = {k: best.sae.variant for k in board.ks if (best := board.best(column, k)) and best.next}
+    ks = [k for k in board.ks if any(isinstance(sae.read(column, k), Number) for sae in board.everything)]  # some metrics are wanted at a few budgets alone
+    table = Table("variant", "trained at k =", *(f"k = {k}" for k in ks), area)
+    winners = {k: best.sae.variant for k in ks if (best := board.best(column, k)) and best.next}
     heights = {variant: board.height(variant, column) for variant in board.variants}
     sign = -1.0 if SHOWN[column][1] == "higher" else 1.0
     order = {variant: math.inf if isinstance(height, Missing) else sign * height for variant, height in heights.items()}
     for variant in sorted(board.variants, key=lambda variant: order[variant]):
         numbers = {k: best.number for k, best in board.envelope(variant, column)}
-        cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in board.ks]
+        cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in ks]
         trained = ", ".join(f"L0 {sae.budget}" if sae.measured else str(sae.budget) for sae in board.of(variant))
-        bold = [place + 2 for place, k in enumerate(board.ks) if winners.get(k) == variant]
+        bold = [place + 2 for place, k in enumerate(ks) if winners.get(k) == variant]
         table.add(variant, trained, *cells, heights[variant], bold=bold)
     for sae in board.controls:
-        table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in board.ks), "")
+        table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in ks), "")
     return table.markdown()
 
 
@@ -123,6 +124,8 @@ def details(board: Board) -> list[str]:
     tables: dict[str, list[str]] = {}
     for (metric, name), labels in found.items():
         columns = list(dict.fromkeys(column for values in labels.values() for column in values))
+        if len(columns) > 1 and all(len({number for numbers in values.values() for number in numbers}) == 1 for values in labels.values()):
+            continue  # what is the same of every SAE needs none
         table = Table("label", *columns)
         for label, values in labels.items():
             table.add(label, *(fmean(values[column]) if column in values else None for column in columns))

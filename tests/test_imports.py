@@ -24,7 +24,7 @@ ORDER = [
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs", "origins", "interpretable", "latent_pages",
+        "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages",
     },
     {"memory", "seeds", "plan", "estimate", "recording", "run"},
     {"__main__"},

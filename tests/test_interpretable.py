@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sae_bench_htopk import interpretable
+from sae_bench_htopk import group_tables, interpretable, label_tables
 from sae_bench_htopk.board import Board, assemble
 from tests.test_leaderboard import Made, make
 
@@ -68,7 +68,7 @@ def test_lower_is_better_for_absorption() -> None:
 
 def test_labels_name_their_latents_beside_the_floors() -> None:
     """One line for each label that takes more than the token; the first seed's latent with its interval."""
-    text = interpretable.labels(board())
+    text = label_tables.labels(board())
     (line,) = lines(text, "`docstring`")
     assert "0.800 ±0.020 (latent 5)" in line and "0.770 ±0.020 (latent 7)" in line and line.split("|")[2].strip() == "0.600"
     assert not lines(text, "`keyword`") and "read at k = 32" in text
@@ -76,10 +76,10 @@ def test_labels_name_their_latents_beside_the_floors() -> None:
 
 def test_bands_and_shells_are_told_with_their_intervals() -> None:
     """A band without latents is an empty cell with its reason."""
-    bands = interpretable.bands(board())
+    bands = group_tables.bands(board())
     assert any("0.600 ±0.010" in line for line in lines(bands, "topk k=32")) and "too few latents fire often enough" in bands
     assert "rank 1-4 | rank 5-8" in bands
-    (shell,) = lines(interpretable.shells(board()), "batchtopk k=32")
+    (shell,) = lines(group_tables.shells(board()), "batchtopk k=32")
     assert "| 1-512 | 5 | 4 | 0.500 ±0.010 | 0.700 ±0.010 |" in shell
 
 

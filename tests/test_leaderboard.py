@@ -32,7 +32,10 @@ def row(variant: str, config: Made, native: str, reading: Made, ev: float, l0: f
     }  # fmt: skip
     values |= changes
     missing = {column: "not asked for at this reading" for column, value in values.items() if value is None}
-    details = {"sparse_probing": {"labels": {"comment": {"auc_1": 0.91, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": 0.87}}}}
+    string = 0.87 if variant == "topk" else 0.86
+    details = {
+        "sparse_probing": {"labels": {"comment": {"auc_1": 0.91, "floor": 0.6, "firing_latent": 7, "meaning": "from # on"}, "string": {"auc_1": string}}}
+    }
     key = hashlib.sha256(repr((variant, reading)).encode()).hexdigest()[:16]
     return {
         "variant": variant, "config": config, "budget": config["k"], "read_key": key,
@@ -283,6 +286,7 @@ def test_words_of_variants_and_columns(built: Path) -> None:
     assert "- `pca`: control. " in page
     assert "- `explained_variance.ev` (EV): " in page
     assert "| comment | 0.910 |" in page and "firing_latent" not in page
+    assert "`floor`:" not in page  # the same of every SAE
     assert all(
         word in section(page, "Where the numbers come from")
         for word in ("sympy 1.13 stands for 1.14", "torch 2.13.0", "held out cc", "2026-11-20", f"{len(suite())} in")
