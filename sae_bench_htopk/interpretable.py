@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
+from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.group_tables import bands, shells
-from sae_bench_htopk.label_tables import FLOORS, labels, labels_of, smaller, untrained
+from sae_bench_htopk.label_tables import FLOORS, labels, labels_of_smaller, untrained
 from sae_bench_htopk.leads import lead
 from sae_bench_htopk.markdown import Table, brief, fold, rounded, shown, words
 from sae_bench_htopk.pairs import verdict
@@ -23,11 +24,12 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
     "absorption.absorption": ("absorbed", -1.0),
 }
 WORDS = (
-    "No judge: labels are exact syntax, and contexts are compared by the language model's own input embeddings. Probing AUC: how well one latent tells a "
-    "label that the token itself does not give away, chance 0.5. Intruder: how often the one context of five in which a latent is silent is the least like "
-    "the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, 0 for random rows. Token purity: how few tokens it fires on, 0 for a random "
-    "latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents are silent and another latent stands in for them. "
-    "Intervals over documents of all but probing and absorption are first-order (the infinitesimal jackknife): near a floor they are somewhat too narrow."
+    "No judge: labels are the exact syntax of Python text or those of labelled data sets, and contexts are compared by the language model's own input "
+    "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away, chance 0.5. Intruder: how often the one context of "
+    "five in which a latent is silent is the least like the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, 0 for random rows. Token "
+    "purity: how few tokens it fires on, 0 for a random latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents "
+    "are silent and another latent stands in for them. Intervals over documents of all but probing and absorption are first-order (the infinitesimal "
+    "jackknife): near a floor they are somewhat too narrow."
 )
 DAGGER = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training."
@@ -36,19 +38,38 @@ DAGGER = (
 
 def section(board: Board) -> list[str]:
     """All of it; nothing where none of these metrics was measured."""
-    if not (columns := [column for column in SCORES if any(column in row["values"] for record in board.records for row in record["rows"])]):
+    if not (columns := measured(board)):
         return []
     return [
         "## Interpretability without a judge",
         WORDS,
         scores(board, columns),
         floors(board),
-        *[f"{SCORES[column][0]} of each SAE at each k that it was read at; bold where it was trained.\n\n{found}" for column, found in by_k(board, columns)],
+        *[f"{title(column)} of each SAE at each k that it was read at; bold where it was trained.\n\n{found}" for column, found in by_k(board, columns)],
         labels(board),
-        fold("Labels: fewer latents, cut down or nested", labels_of(board, list(smaller(board)))),
+        fold("Labels: fewer latents, cut down or nested", labels_of_smaller(board)),
         fold("By band of rank: what the larger codes of a row say, and what the smaller ones add", bands(board)),
         fold("By shell: the latents that are kept first against those that are dropped first, where both fire equally often", shells(board)),
     ]
+
+
+def measured(board: Board) -> list[str]:
+    """The scores that any record holds; on labelled texts only the first of them, each text a column of its own."""
+    known = {column for record in board.records for row in record["rows"] for column in row["values"]}
+    labelled = sorted(column for column in known if text_of(column.partition(".")[0]) != HELD_OUT and plain(column) == AUC)
+    return [column for column in SCORES if column in known] + labelled
+
+
+def plain(column: str) -> str:
+    """The column without the text that it was measured on."""
+    metric, _, name = column.partition(".")
+    return f"{metric_of(metric)}.{name}"
+
+
+def title(column: str) -> str:
+    """For people."""
+    text = text_of(column.partition(".")[0])
+    return SCORES[plain(column)][0] + ("" if text == HELD_OUT else f", {text}")
 
 
 def sentences(board: Board) -> list[str]:
@@ -81,7 +102,7 @@ def marked(board: Board, sae: Sae, column: str, k: int) -> str | Missing:
     if isinstance(number, Missing):
         return number
     floor = control.read(column, k) if control and not sae.control else Missing("no such control")
-    return shown(number._replace(how="read")) + ("" if beats(number, floor, SCORES[column][1]) else " †")
+    return shown(number._replace(how="read")) + ("" if beats(number, floor, SCORES[plain(column)][1]) else " †")
 
 
 def read_at(sae: Sae, columns: Sequence[str]) -> list[int]:
@@ -91,7 +112,7 @@ def read_at(sae: Sae, columns: Sequence[str]) -> list[int]:
 
 def scores(board: Board, columns: Sequence[str]) -> str:
     """Every SAE at the budget nearest to its own, and the controls at the budget of most."""
-    table = Table("SAE", "read at k", "measured L0", *(SCORES[column][0] for column in columns))
+    table = Table("SAE", "read at k", "measured L0", *map(title, columns))
     for sae in [*board.saes, *board.controls]:
         aim = board.anchor if sae.control else sae.budget
         if ks := read_at(sae, columns):

@@ -53,6 +53,26 @@ def test_a_score_that_does_not_beat_the_untrained_saes_says_so() -> None:
 
 def test_without_that_control_nothing_is_marked() -> None:
     assert "†" not in interpretable.scores(board(control=False), [AUC, INTRUDER])
+    assert "no untrained SAE to compare" in interpretable.sentences(board(control=False))[0]
+
+
+def test_in_short_names_the_best_and_counts_what_says_nothing() -> None:
+    """At 32: topk k=8 has the best of both; of three SAEs' three scores, two AUCs beat .75 +- .02 by more than .028 and one intruder beats .4."""
+    (said,) = interpretable.sentences(board())
+    assert "read at k = 32: probing AUC **topk k=8** (0.850; next batchtopk k=32, 0.770: " in said and "intruder **topk k=8** (0.500; " in said
+    assert "6 of the 9 scores at this k are not better" in said
+
+
+def test_a_labelled_text_has_a_column_and_a_table_of_its_own() -> None:
+    """Beside those of held-out text, with its own latents."""
+    made = with_scores(make("topk", 32), 0.8, 0.4, 5)
+    for row in made["rows"]:
+        row["values"]["sparse_probing@news.auc_1"] = 0.9
+        facts = {"auc_1": 0.9, "floor_random": 0.7, "latents": [11, 2], "context": True}
+        row["details"]["sparse_probing@news"] = {"labels": {"sports": facts}}
+    text = "\n".join(interpretable.section(assemble([made])))
+    assert "| probing AUC, news |" in text.splitlines()[2] and "of the labelled text news" in text
+    assert lines(text, "`docstring`")[0].endswith("0.800 ±0.020 (latent 5) |") and lines(text, "`sports`")[0].endswith("| 0.900 (latent 11) |")
 
 
 def test_lower_is_better_for_absorption() -> None:
