@@ -30,11 +30,12 @@ class LatentPurity(Metric):
     """
 
     columns = (
-        Column("purity", "higher", "how few tokens a latent fires on, 0 being those of a random latent that fires as often; every latent alike",
-               formula="mean over latents of 1 - H / H_random, H the entropy of tokens by sum of activation, H_random that of the same activations "
-               "on as many random rows",
+        Column("purity", "higher", "how few tokens a latent fires on, 0 being those of a random latent; every latent alike",
+               formula="mean over latents of 1 - H / H_random, H the entropy of tokens by sum of activation over 10 of the latent's firings, H_random that of "
+               "the same activations on 10 random rows, both means over 4 draws",
                source="ours",
-               pitfall="lexical: a latent for one token alone has 1, one for a meaning with many words far less; a random latent has -.01 to 0"),
+               pitfall="lexical: a latent for one token alone has 1, one for a meaning with many words far less; of 10 firings, as entropies grow with their "
+               "number, so small numbers are to be compared and not to be read as shares of tokens"),
         Column("purity_firing", "higher", "purity where every firing counts alike", formula="as purity, latents weighted by firings", source="as purity",
                pitfall="as purity; a few dense latents may decide it"),
         Column("monosemanticity", "higher", "how alike the contexts are in which a latent fires; 0 for random rows",
@@ -49,10 +50,10 @@ class LatentPurity(Metric):
                formula="as monosemanticity, pairs of rows of one document left out, here and of the sample", source="ours",
                pitfall="says nothing of latents that fire in one document alone"),
         Column("intruder", "higher", "how often the one context of five in which a latent does not fire is the least like the others; chance is 0.2",
-               formula="share of 4 trials right, mean over latents; guess: the smallest mean cosine of e to the other four; contexts of different documents "
-               "where the latent fires in four",
+               formula="share of 4 trials right, mean over latents; guess: the smallest mean cosine of e to the other four; four firings and a silent row, "
+               "drawn at random until all five are of different documents",
                source="intruder detection: delphi (arXiv:2410.13928), by embeddings in place of a judge: ours",
-               pitfall="as monosemanticity, whose embeddings it uses", paired=True),
+               pitfall="as monosemanticity, whose embeddings it uses; latents that fire in fewer than four documents are not asked", paired=True),
         Column("intruder_firing", "higher", "intruder where every firing counts alike", formula="as intruder, latents weighted by firings",
                source="as intruder", pitfall="as purity_firing"),
         Column("judged", "neither", "share of the latents in use that fire often enough to be judged", resampled=False,
@@ -84,7 +85,7 @@ class LatentPurity(Metric):
             return Missing("no held-out text")
         if not (weights[self.codes.sample.rows.document] > 0).any():
             return Missing("no rows with any weight")
-        found = Likeness(self.firings.judged(), weights, self.setting.latents)
+        found = Likeness(self.firings.judged(), weights)
         return found if len(found.firings.names) else Missing(f"no latent fires on {LEAST} of the {len(self.codes.sample.order)} sampled rows")
 
     @cached_property
@@ -139,7 +140,7 @@ class LatentPurity(Metric):
 
     def band(self, firings: Firings) -> dict[str, Any]:
         """All numbers of the firings in one band, and how many latents are judged by them."""
-        found = Likeness(firings, np.ones(self.setting.documents), self.setting.latents)
+        found = Likeness(firings, np.ones(self.setting.documents))
         told: dict[str, Any] = {"judged": len(firings.names)}
         for name in (name for name in MEASURES if name in found.scores and len(firings.names) >= FEWEST):
             told |= {name: found.mean(name).told(self.draws), f"{name}_firing": found.by_firing(name).told(self.draws)}

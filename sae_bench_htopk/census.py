@@ -29,6 +29,7 @@ class Firings:
     rank: Int[np.ndarray, " nnz"]
     names: Int[np.ndarray, " latents"]  # the latents' places in the dictionary, ascending
     contexts: Contexts
+    everywhere: Int[np.ndarray, " firings"]  # where latents fire at all: place in the dictionary times number of contexts, plus row; ascending
 
     @classmethod
     def of(cls, codes: SampledCodes, contexts: Contexts) -> "Firings":
@@ -36,14 +37,15 @@ class Firings:
         values, latents, rows = codes.codes.values.numpy(), codes.codes.latents.numpy(), ops.owners(codes.codes.offsets).numpy()
         fires, rank = values > 0, codes.ranks
         latents, rows = latents[fires].astype(np.int64), contexts.place[rows[fires]]
-        order = (latents * len(contexts.place) + rows).argsort()
+        key = latents * len(contexts.place) + rows
+        order = key.argsort()
         names, latent = np.unique(latents[order], return_inverse=True)
-        return cls(latent, rows[order], values[fires][order].astype(np.float64), rank[fires][order].astype(np.int64), names, contexts)
+        return cls(latent, rows[order], values[fires][order].astype(np.float64), rank[fires][order].astype(np.int64), names, contexts, key[order])
 
     def only(self, kept: Bool[np.ndarray, " nnz"]) -> "Firings":
         """Some of the entries, of the latents that have any left."""
         numbers, latent = np.unique(self.latent[kept], return_inverse=True)
-        return Firings(latent, self.row[kept], self.value[kept], self.rank[kept], self.names[numbers], self.contexts)
+        return Firings(latent, self.row[kept], self.value[kept], self.rank[kept], self.names[numbers], self.contexts, self.everywhere)
 
     def judged(self) -> "Firings":
         """Of the latents that fire at least LEAST times."""

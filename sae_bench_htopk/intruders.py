@@ -11,7 +11,7 @@ from sae_bench_htopk.census import Firings, Scores, summed
 
 SHOWN = 4  # contexts in which the latent fires, beside one in which it does not: chance is 1 / 5
 TRIALS = 4  # for each latent
-TRIES = 100  # rows drawn for an intruder before the trial is left out; in the second half it may share a document
+TRIES = 200  # draws of five rows before a trial is left out: a latent that fires in fewer than four documents, or hardly in more, is not asked
 BLOCK = 2**19  # numbers of vectors compared at a time
 TIE = 1e-5  # of sums of four cosines in float32
 
@@ -23,56 +23,39 @@ class Trials(NamedTuple):
     rows: Int[np.ndarray, "trials five"]
 
 
-def distinct(random: np.random.Generator, of: Int[np.ndarray, " trials"], count: int) -> Int[np.ndarray, "trials count"]:
-    """`count` different numbers below each of `of`, in random order; there must be so many."""
-    drawn = np.empty((len(of), 0), dtype=np.int64)
-    for taken in range(count):
-        number = random.integers(of - taken)  # among those not yet drawn
-        for earlier in np.sort(drawn, axis=1).T:
-            number = number + (number >= earlier)
-        drawn = np.column_stack((drawn, number))
-    return drawn
+def draw(random: np.random.Generator, firings: Firings, latent: Int[np.ndarray, " trials"]) -> Int[np.ndarray, "trials five"]:
+    """Four firings of each latent and any row, all at random."""
+    first = firings.counts.cumsum() - firings.counts
+    shown = first[latent][:, None] + random.integers(firings.counts[latent][:, None], size=(len(latent), SHOWN))
+    return np.column_stack((firings.row[shown], random.integers(len(firings.contexts.document), size=len(latent))))
 
 
-def shown(random: np.random.Generator, firings: Firings, latent: Int[np.ndarray, " trials"]) -> Int[np.ndarray, "trials shown"]:
-    """Entries at random, one for each of four documents at random; of a latent that fires in fewer documents, of all its entries alike."""
-    runs, counts = firings.runs, firings.counts
-    documents = np.bincount(firings.latent[runs[:-1]], minlength=len(counts))
-    first_run, first_entry = documents.cumsum() - documents, counts.cumsum() - counts
-    spread = documents[latent] >= SHOWN
-    run = first_run[latent][:, None] + distinct(random, np.where(spread, documents[latent], SHOWN), SHOWN)
-    run = np.where(spread[:, None], run, 0)
-    in_run = runs[run] + random.integers(runs[run + 1] - runs[run])
-    return np.asarray(np.where(spread[:, None], in_run, first_entry[latent][:, None] + distinct(random, counts[latent], SHOWN)))
-
-
-def intruders(
-    random: np.random.Generator, firings: Firings, latent: Int[np.ndarray, " trials"], rows: Int[np.ndarray, "trials shown"]
-) -> tuple[Int[np.ndarray, " trials"], Bool[np.ndarray, " trials"]]:
-    """A row on which the latent does not fire, of none of these documents where there is one, and whether it was found."""
-    document = firings.contexts.document
-    size, found, wanting = len(document), np.zeros(len(latent), dtype=np.int64), np.arange(len(latent))
-    fires = firings.latent * size + firings.row
-    for tried in range(TRIES):
-        row = random.integers(size, size=len(wanting))
-        key = latent[wanting] * size + row
-        bad = fires[np.searchsorted(fires, key).clip(max=len(fires) - 1)] == key
-        if tried < TRIES // 2:
-            bad |= (document[row][:, None] == document[rows[wanting]]).any(1)
-        found[wanting[~bad]], wanting = row[~bad], wanting[bad]
-        if not len(wanting):
-            break
-    return found, ~np.isin(np.arange(len(latent)), wanting)
+def fair(firings: Firings, latent: Int[np.ndarray, " trials"], rows: Int[np.ndarray, "trials five"]) -> Bool[np.ndarray, " trials"]:
+    """Whether all five are of different documents, and the latent is silent on the last, also at ranks that are not looked at."""
+    document = np.sort(firings.contexts.document[rows], axis=1)
+    key = firings.names[latent] * len(firings.contexts.document) + rows[:, -1]
+    everywhere = firings.everywhere
+    fires = everywhere[np.searchsorted(everywhere, key).clip(max=len(everywhere) - 1)] == key
+    return np.asarray((np.diff(document, axis=1) > 0).all(1) & ~fires)
 
 
 def trials(firings: Firings) -> Trials:
-    """TRIALS for each latent, by a fixed seed."""
+    """TRIALS for each latent, by a fixed seed.
+
+    All five rows are drawn anew until they are fair. Drawn alike, they are exchangeable if a latent fires without regard to the text, which is
+    what makes chance one in five: with documents drawn alike and the intruder among all rows, long documents would give it away.
+    """
     random, latent = np.random.default_rng(0), np.repeat(np.arange(len(firings.names)), TRIALS)
-    if not len(latent):
-        return Trials(latent, np.empty((0, SHOWN + 1), dtype=np.int64))
-    rows = firings.row[shown(random, firings, latent)]
-    intruder, found = intruders(random, firings, latent, rows)
-    return Trials(latent[found], np.column_stack((rows, intruder))[found])
+    rows, wanting = np.zeros((len(latent), SHOWN + 1), dtype=np.int64), np.arange(len(latent))
+    for _ in range(TRIES):
+        if not len(wanting):
+            break
+        drawn = draw(random, firings, latent[wanting])
+        good = fair(firings, latent[wanting], drawn)
+        rows[wanting[good]], wanting = drawn[good], wanting[~good]
+    found = np.ones(len(latent), dtype=bool)
+    found[wanting] = False
+    return Trials(latent[found], rows[found])
 
 
 def right(vectors: Float[Tensor, "rows width"], rows: Int[np.ndarray, "trials five"]) -> Float[np.ndarray, " trials"]:
@@ -88,12 +71,13 @@ def right(vectors: Float[Tensor, "rows width"], rows: Int[np.ndarray, "trials fi
 
 
 def told_apart(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Scores:
-    """Each latent's share of trials that are right; a trial counts by the weight of the document of the first context shown."""
+    """Each latent's share of trials that are right; a trial counts by the product of its five documents' weights, and every one of the five moves it."""
     assert firings.contexts.vectors is not None
     latent, rows = trials(firings)
-    document = firings.contexts.document[rows[:, 0]]
-    weight, answers = weights[document], right(firings.contexts.vectors, rows)
+    document = firings.contexts.document[rows]
+    weight, answers = weights[document].prod(1), right(firings.contexts.vectors, rows)
     with np.errstate(invalid="ignore"):
         total = summed(latent, weight, len(firings.names))
         share = summed(latent, weight * answers, len(firings.names)) / total
-        return Scores(share, latent, document, weight * (answers - share[latent]) / total[latent], len(weights))
+        change = weight * (answers - share[latent]) / total[latent]
+    return Scores(share, np.repeat(latent, SHOWN + 1), document.ravel(), np.repeat(change, SHOWN + 1), len(weights))

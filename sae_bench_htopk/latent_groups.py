@@ -10,6 +10,7 @@ from sae_bench_htopk.census import Firings
 from sae_bench_htopk.contract import Setting
 
 FIRST = 4  # ranks in the first band; each further one reaches twice as far
+STEPS = 4  # of firing frequency to an octave, in which latents count as firing equally often
 CUTS = (0.25, 0.5, 1.0)  # of a dictionary that is not nested: the granularities of progressive coding (arXiv:2505.00190)
 
 
@@ -52,33 +53,33 @@ def shells_of(setting: Setting) -> Shells | None:
 
 @dataclass(frozen=True)
 class Matching:
-    """Shares for means over shells in which every octave of firing frequency counts alike.
+    """Shares for means over shells in which every quarter of an octave of firing frequency counts alike.
 
-    Raw means confound the shell with frequency, as inner latents fire more often. In each octave of firings the latents of a shell share
-    what the shell with the fewest latents there has in all: octaves in which a shell has none count for no shell.
+    Raw means confound the shell with frequency, as inner latents fire more often. In each such step the latents of a shell share
+    what the shell with the fewest latents there has in all: steps in which a shell has none count for no shell.
     """
 
     shell: Int[np.ndarray, " latents"]
-    octave: Int[np.ndarray, " latents"]
+    step: Int[np.ndarray, " latents"]
     shells: int
 
     @classmethod
     def of(cls, firings: Firings, shells: Shells) -> "Matching":
         """Of the judged latents."""
-        return cls(shells.of[firings.names], np.floor(np.log2(np.maximum(firings.counts, 1))).astype(np.int64), len(shells.sizes))
+        return cls(shells.of[firings.names], np.floor(STEPS * np.log2(np.maximum(firings.counts, 1))).astype(np.int64), len(shells.sizes))
 
     def raw(self, shell: int) -> Float[np.ndarray, " latents"]:
         """Every latent of the shell alike."""
         return np.asarray(self.shell == shell, dtype=np.float64)
 
-    def table(self, value: Float[np.ndarray, " latents"]) -> Int[np.ndarray, "shells octaves"]:
-        """How many latents that have a number each shell has in each octave."""
-        octaves = int(self.octave.max(initial=0)) + 1
-        cell = (self.shell * octaves + self.octave)[np.isfinite(value)]
-        return np.asarray(np.bincount(cell, minlength=self.shells * octaves).reshape(self.shells, octaves))
+    def table(self, value: Float[np.ndarray, " latents"]) -> Int[np.ndarray, "shells steps"]:
+        """How many latents that have a number each shell has in each step."""
+        steps = int(self.step.max(initial=0)) + 1
+        cell = (self.shell * steps + self.step)[np.isfinite(value)]
+        return np.asarray(np.bincount(cell, minlength=self.shells * steps).reshape(self.shells, steps))
 
     def matched(self, shell: int, value: Float[np.ndarray, " latents"]) -> Float[np.ndarray, " latents"]:
         """What each latent of the shell counts; their sum is how many were matched, the same for every shell."""
         counts = self.table(value)
         share = counts.min(0) / np.maximum(counts[shell], 1)
-        return np.where((self.shell == shell) & np.isfinite(value), share[self.octave], 0.0)
+        return np.where((self.shell == shell) & np.isfinite(value), share[self.step], 0.0)

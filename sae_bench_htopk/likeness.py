@@ -22,16 +22,15 @@ def random_pairs_once(contexts: Contexts, documents: int) -> tuple[Estimate, Est
 
 @dataclass(frozen=True, eq=False)
 class Likeness:
-    """Of the latents in `firings`, each document counted by its weight; `size` is the dictionary's."""
+    """Of the latents in `firings`, each of which fires LEAST times or more; each document counted by its weight."""
 
     firings: Firings
     weights: Float[np.ndarray, " documents"]
-    size: int
 
     @cached_property
     def scores(self) -> dict[str, Scores]:
         """Each latent's, cosines with those of random pairs still in them; purity alone where contexts have no vectors."""
-        found = {"purity": token_purity(self.firings, self.weights, self.size)}
+        found = {"purity": token_purity(self.firings, self.weights)}
         if self.firings.contexts.vectors is None:
             return found
         pairs, apart = cosines(self.firings, self.weights)

@@ -9,23 +9,36 @@ from jaxtyping import Float, Int
 from scipy.special import xlogy
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.census import Estimate, Firings, Scores, summed
+from sae_bench_htopk.census import LEAST, Estimate, Firings, Scores, summed
 from sae_bench_htopk.contexts import Contexts
 
 CELLS = 2**18  # of a table of latents and tokens that is summed at a time, so few that they stay in cache
+DRAWS = 4  # of LEAST firings of each latent, and of random rows
 NUMBERS = 2**20  # of vectors that are summed at a time
-NOTHING_LEFT = 1e-9  # share of all pairs: below it none is left but rounding
+NOTHING_LEFT = 1e-4  # share of all pairs: below it what is left of sums in float32 is rounding
 undefined = np.errstate(divide="ignore", invalid="ignore")  # a latent without weight has no number: NaN
 
 
-def random_rows(firings: Firings, size: int) -> Int[np.ndarray, " nnz"]:
-    """For each entry a random row: those of one latent all differ, and a latent's draw depends on nothing but its rows and its place in the dictionary.
+def distinct(random: np.random.Generator, of: Int[np.ndarray, " draws"], count: int) -> Int[np.ndarray, "draws count"]:
+    """`count` different numbers below each of `of`, in random order; there must be so many."""
+    drawn = np.empty((len(of), 0), dtype=np.int64)
+    for taken in range(count):
+        number = random.integers(of - taken)  # among those not yet drawn
+        for earlier in np.sort(drawn, axis=1).T:
+            number = number + (number >= earlier)
+        drawn = np.column_stack((drawn, number))
+    return drawn
 
-    Two fixed shuffles with a random shift for each latent between them: one-to-one, so no two entries of a latent meet on one row.
+
+def rarefied(firings: Firings) -> tuple[Int[np.ndarray, "drawn few"], Int[np.ndarray, "drawn few"]]:
+    """Entries of LEAST firings of each latent, DRAWS times one after the other, and as many random rows for each draw; every latent must have so many.
+
+    Of entropies that are made of few firings, none is near the entropy of what they are drawn from: only such of equally many can be compared.
     """
-    random, rows = np.random.default_rng(0), len(firings.contexts.document)
-    first, second, shift = random.permutation(rows), random.permutation(rows), random.integers(max(1, rows), size=size)
-    return np.asarray(second[(first[firings.row] + shift[firings.names][firings.latent]) % rows])
+    random, latents = np.random.default_rng(0), np.tile(np.arange(len(firings.names)), DRAWS)
+    first = firings.counts.cumsum() - firings.counts
+    entries = first[latents][:, None] + distinct(random, firings.counts[latents], LEAST)
+    return entries, distinct(random, np.full(len(latents), len(firings.contexts.document)), LEAST)
 
 
 class Entropies(NamedTuple):
@@ -56,18 +69,23 @@ def entropies(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], v
 
 
 @undefined
-def token_purity(firings: Firings, weights: Float[np.ndarray, " documents"], size: int) -> Scores:
-    """1 - H / H_random: H_random is the entropy of the same values on random rows, which weigh what their own documents do."""
+def token_purity(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Scores:
+    """1 - H / H_random of LEAST firings: H_random is the entropy of the same values on random rows, which weigh what their own documents do.
+
+    Both are means over DRAWS draws of firings and of rows.
+    """
     contexts, latents = firings.contexts, len(firings.names)
-    rows = random_rows(firings, size)
-    documents = firings.document, contexts.document[rows]
-    own, random = (
-        entropies(firings.latent, contexts.token[where], firings.value * weights[document], latents, contexts.tokens)
-        for where, document in zip((firings.row, rows), documents, strict=True)
-    )
-    ratio = np.where(random.value > 0, own.value / random.value, np.nan)  # a random latent on one token alone says nothing
-    change = (-own.change / random.value[firings.latent], (ratio / random.value)[firings.latent] * random.change)
-    return Scores(1 - ratio, np.tile(firings.latent, 2), np.concatenate(documents), np.concatenate(change), len(weights))
+    entries, rows = rarefied(firings)
+    drawn = np.repeat(np.arange(len(entries)), LEAST)
+    latent, value, where = drawn % max(1, latents), firings.value[entries.ravel()], (firings.row[entries.ravel()], rows.ravel())
+    documents = [contexts.document[row] for row in where]
+    found = [
+        entropies(drawn, contexts.token[row], value * weights[document], len(entries), contexts.tokens) for row, document in zip(where, documents, strict=True)
+    ]
+    own, random = (entropy.value.reshape(DRAWS, latents).mean(0) for entropy in found)
+    ratio = np.where(random > 0, own / random, np.nan)  # a random latent on one token alone says nothing
+    change = (-found[0].change / random[latent] / DRAWS, (ratio / random)[latent] * found[1].change / DRAWS)
+    return Scores(1 - ratio, np.tile(latent, 2), np.concatenate(documents), np.concatenate(change), len(weights))
 
 
 class Run(NamedTuple):
@@ -145,5 +163,5 @@ def random_pairs(contexts: Contexts, weights: Float[np.ndarray, " documents"]) -
     """The mean cosine of all such pairs of the sample: `cosines` of a latent that fires on every row alike."""
     rows = np.arange(len(contexts.document))
     nowhere = np.zeros(len(rows), dtype=np.int64)
-    found = cosines(Firings(nowhere, rows, np.ones(len(rows)), nowhere, np.zeros(1, dtype=np.int64), contexts), weights)
+    found = cosines(Firings(nowhere, rows, np.ones(len(rows)), nowhere, np.zeros(1, dtype=np.int64), contexts, rows), weights)
     return found.pairs.mean(), found.apart.mean()
