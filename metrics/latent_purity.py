@@ -30,12 +30,11 @@ class LatentPurity(Metric):
     """
 
     columns = (
-        Column("purity", "higher", "how few tokens a latent fires on, 0 being those of a random latent; every latent alike",
-               formula="mean over latents of 1 - H / H_random, H the entropy of tokens by sum of activation over 10 of the latent's firings, H_random that of "
-               "the same activations on 10 random rows, both means over 4 draws",
-               source="ours",
-               pitfall="lexical: a latent for one token alone has 1, one for a meaning with many words far less; of 10 firings, as entropies grow with their "
-               "number, so small numbers are to be compared and not to be read as shares of tokens"),
+        Column("purity", "higher", "how few tokens a latent fires on: 1 for one token alone, 0 for a random latent; every latent alike",
+               formula="1 - H / H_random; H: mean over latents of the quadratic (Gini-Simpson) entropy of tokens, 1 - sum a_i a_j [same token] / sum a_i a_j "
+               "over pairs of rows; H_random: that of all pairs of the sample, which a random latent has however often it fires",
+               source="entropy: Simpson 1949, without bias over pairs; as a score of latents: ours",
+               pitfall="lexical: a latent for a meaning with 20 words has .05; of Shannon's entropy nothing can be said from 10 firings"),
         Column("purity_firing", "higher", "purity where every firing counts alike", formula="as purity, latents weighted by firings", source="as purity",
                pitfall="as purity; a few dense latents may decide it"),
         Column("monosemanticity", "higher", "how alike the contexts are in which a latent fires; 0 for random rows",

@@ -80,6 +80,16 @@ class Estimate:
     def __sub__(self, other: "Estimate") -> "Estimate":
         return Estimate(self.value - other.value, self.change - other.change)
 
+    def rest(self) -> "Estimate":
+        """What is left of 1."""
+        return Estimate(1 - self.value, -self.change)
+
+    def over(self, other: "Estimate") -> "Estimate":
+        """Their ratio; none where the other is 0."""
+        if not other.value:
+            return Estimate(np.nan, np.zeros_like(self.change))
+        return Estimate(self.value / other.value, (self.change - self.value / other.value * other.change) / other.value)
+
     def under(self, draws: Float[np.ndarray, "draws documents"]) -> Float[np.ndarray, " draws"]:
         """Under other weights, to first order (the infinitesimal jackknife), if this one is that of weights 1.
 

@@ -125,7 +125,7 @@ def scores(board: Board, columns: Sequence[str]) -> str:
 
 
 def floors(board: Board) -> str:
-    """One sentence on what needs no SAE: the same for all, but for shuffled labels, of which it is the mean."""
+    """One sentence on what needs no SAE, for dictionaries of the suite's size; of shuffled labels, which differ a little, the mean."""
     found = {}
     for column, name in FLOORS.items():
         numbers = [number.mean for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]

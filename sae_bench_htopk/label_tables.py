@@ -89,13 +89,19 @@ def labels_of(rows: Sequence[tuple[str, Row]], metric: str) -> str:
     if not told:
         return ""
     some = next(iter(told.values()))
-    needless = [column for column in FLOORS if column.partition(".")[2] in next(iter(some.values()))]
+    needless = [column for column in FLOORS if shared(column.partition(".")[2], list(told.values()))]
     table = Table("label", *(FLOORS[column] for column in needless), *told)
     for label, facts in some.items():
         if facts.get("context"):
-            bounds = [facts.get(column.partition(".")[2]) for column in needless]
+            bounds = [facts[column.partition(".")[2]] for column in needless]
             table.add(f"`{label}`", *bounds, *(served(found.get(label)) for found in told.values()))
     return table.markdown()
+
+
+def shared(floor: str, told: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a floor is one for all of these SAEs: the best of random directions is of as many as there are latents."""
+    found = [{label: facts.get(floor) for label, facts in labels.items()} for labels in told]
+    return None not in found[0].values() and all(one == found[0] for one in found)
 
 
 def served(facts: Mapping[str, Any] | None) -> str | Missing:

@@ -1,4 +1,4 @@
-"""How alike the contexts are in which a latent fires: by their tokens (entropy), and by their vectors (monosemanticity score, arXiv:2504.02821)."""
+"""How alike the contexts are in which a latent fires: by their tokens (quadratic entropy), and by their vectors (monosemanticity score, arXiv:2504.02821)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,46 +6,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.special import xlogy
 
 from sae_bench_htopk import ops
-from sae_bench_htopk.census import LEAST, Estimate, Firings, Scores, summed
+from sae_bench_htopk.census import Estimate, Firings, Scores, summed
 from sae_bench_htopk.contexts import Contexts
 
 CELLS = 2**18  # of a table of latents and tokens that is summed at a time, so few that they stay in cache
-DRAWS = 4  # of LEAST firings of each latent, and of random rows
 NUMBERS = 2**20  # of vectors that are summed at a time
 NOTHING_LEFT = 1e-4  # share of all pairs: below it what is left of sums in float32 is rounding
 undefined = np.errstate(divide="ignore", invalid="ignore")  # a latent without weight has no number: NaN
-
-
-def distinct(random: np.random.Generator, of: Int[np.ndarray, " draws"], count: int) -> Int[np.ndarray, "draws count"]:
-    """`count` different numbers below each of `of`, in random order; there must be so many."""
-    drawn = np.empty((len(of), 0), dtype=np.int64)
-    for taken in range(count):
-        number = random.integers(of - taken)  # among those not yet drawn
-        for earlier in np.sort(drawn, axis=1).T:
-            number = number + (number >= earlier)
-        drawn = np.column_stack((drawn, number))
-    return drawn
-
-
-def rarefied(firings: Firings) -> tuple[Int[np.ndarray, "drawn few"], Int[np.ndarray, "drawn few"]]:
-    """Entries of LEAST firings of each latent, DRAWS times one after the other, and as many random rows for each draw; every latent must have so many.
-
-    Of entropies that are made of few firings, none is near the entropy of what they are drawn from: only such of equally many can be compared.
-    """
-    random, latents = np.random.default_rng(0), np.tile(np.arange(len(firings.names)), DRAWS)
-    first = firings.counts.cumsum() - firings.counts
-    entries = first[latents][:, None] + distinct(random, firings.counts[latents], LEAST)
-    return entries, distinct(random, np.full(len(latents), len(firings.contexts.document)), LEAST)
-
-
-class Entropies(NamedTuple):
-    """Of each latent's tokens, in nats, and how each entry moves its latent's with the logarithm of its weight."""
-
-    value: Float[np.ndarray, " latents"]
-    change: Float[np.ndarray, " nnz"]
 
 
 def token_sums(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], value: Float[np.ndarray, " nnz"], tokens: int) -> Float[np.ndarray, " nnz"]:
@@ -58,34 +27,16 @@ def token_sums(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], 
     return sums
 
 
-@undefined
-def entropies(latent: Int[np.ndarray, " nnz"], token: Int[np.ndarray, " nnz"], value: Float[np.ndarray, " nnz"], latents: int, tokens: int) -> Entropies:
-    """H = -sum_t p_t log p_t with p_t = T_t / T, T_t the sum of values on token t: log T - sum T_t log T_t / T."""
-    total = summed(latent, value, latents)
-    share = value / total[latent]
-    logs = xlogy(share, token_sums(latent, token, value, tokens)) - share * np.log(total)[latent]  # value / T * log p_t
-    entropy = -summed(latent, logs, latents)
-    return Entropies(np.where(total > 0, entropy.clip(min=0), np.nan), -logs - share * entropy[latent])
+def same_token(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Scores:
+    """How often two firings of a latent are on one token, over pairs of different rows, counted by a_i a_j: 1 less its quadratic (Gini-Simpson) entropy.
 
-
-@undefined
-def token_purity(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Scores:
-    """1 - H / H_random of LEAST firings: H_random is the entropy of the same values on random rows, which weigh what their own documents do.
-
-    Both are means over DRAWS draws of firings and of rows.
+    Of few firings this has no bias, where Shannon's entropy is far too small and grows with their number. A random latent has what all pairs
+    of rows have, however often it fires.
     """
-    contexts, latents = firings.contexts, len(firings.names)
-    entries, rows = rarefied(firings)
-    drawn = np.repeat(np.arange(len(entries)), LEAST)
-    latent, value, where = drawn % max(1, latents), firings.value[entries.ravel()], (firings.row[entries.ravel()], rows.ravel())
-    documents = [contexts.document[row] for row in where]
-    found = [
-        entropies(drawn, contexts.token[row], value * weights[document], len(entries), contexts.tokens) for row, document in zip(where, documents, strict=True)
-    ]
-    own, random = (entropy.value.reshape(DRAWS, latents).mean(0) for entropy in found)
-    ratio = np.where(random > 0, own / random, np.nan)  # a random latent on one token alone says nothing
-    change = (-found[0].change / random[latent] / DRAWS, (ratio / random)[latent] * found[1].change / DRAWS)
-    return Scores(1 - ratio, np.tile(latent, 2), np.concatenate(documents), np.concatenate(change), len(weights))
+    value, contexts, starts = firings.value * weights[firings.document], firings.contexts, firings.runs[:-1]
+    shared = value * token_sums(firings.latent, contexts.token[firings.row], value, contexts.tokens)
+    along, total, squares = (np.add.reduceat(part, starts) for part in (shared, value, value**2))
+    return mean_over_pairs(firings, along - squares, total, squares, weights)
 
 
 class Run(NamedTuple):
@@ -142,26 +93,43 @@ def cosines(firings: Firings, weights: Float[np.ndarray, " documents"]) -> Cosin
     activations is scaling by the maximum, as a latent is silent somewhere, and cancels. Under weights a row never meets its own copy.
     """
     run = sums(firings, weights)
-    return Cosines(mean_cosine(firings, run, run.with_itself, run.squares, weights), mean_cosine(firings, run, run.within, run.total**2, weights))
+    pairs = mean_over_pairs(firings, run.along - run.with_itself, run.total, run.squares, weights)
+    return Cosines(pairs, mean_over_pairs(firings, run.along - run.within, run.total, run.total**2, weights))
 
 
 @undefined
-def mean_cosine(
-    firings: Firings, run: Run, own: Float[np.ndarray, " runs"], own_weight: Float[np.ndarray, " runs"], weights: Float[np.ndarray, " documents"]
+def mean_over_pairs(
+    firings: Firings,
+    met: Float[np.ndarray, " runs"],
+    total: Float[np.ndarray, " runs"],
+    own: Float[np.ndarray, " runs"],
+    weights: Float[np.ndarray, " documents"],
 ) -> Scores:
-    """With what is no pair taken off: of the vectors' products, and of those of the activations."""
+    """Each latent's mean of what its pairs come to: `met` by run, what is no pair taken off; `own` is the weight of what is none."""
     starts, latents = firings.runs[:-1], len(firings.names)
     latent = firings.latent[starts]
-    total = summed(latent, run.total, latents)
-    met, weight = run.along - own, run.total * total[latent] - own_weight
+    whole = summed(latent, total, latents)
+    weight = total * whole[latent] - own
     pairs = summed(latent, weight, latents)
-    mean = np.where(pairs > NOTHING_LEFT * total**2, summed(latent, met, latents) / pairs, np.nan)
+    mean = np.where(pairs > NOTHING_LEFT * whole**2, summed(latent, met, latents) / pairs, np.nan)
     return Scores(mean, latent, firings.document[starts], 2 * (met - mean[latent] * weight) / pairs[latent], len(weights))
 
 
-def random_pairs(contexts: Contexts, weights: Float[np.ndarray, " documents"]) -> tuple[Estimate, Estimate]:
-    """The mean cosine of all such pairs of the sample: `cosines` of a latent that fires on every row alike."""
+class Pairs(NamedTuple):
+    """What all pairs of the sample come to: of two rows, how often of one token, and their mean cosines."""
+
+    token: Estimate
+    cosine: Estimate | None
+    apart: Estimate | None
+
+
+def random_pairs(contexts: Contexts, weights: Float[np.ndarray, " documents"]) -> Pairs:
+    """That of a latent that fires on every row alike."""
     rows = np.arange(len(contexts.document))
     nowhere = np.zeros(len(rows), dtype=np.int64)
-    found = cosines(Firings(nowhere, rows, np.ones(len(rows)), nowhere, np.zeros(1, dtype=np.int64), contexts, rows), weights)
-    return found.pairs.mean(), found.apart.mean()
+    everywhere = Firings(nowhere, rows, np.ones(len(rows)), nowhere, np.zeros(1, dtype=np.int64), contexts, rows)
+    token = same_token(everywhere, weights).mean()
+    if contexts.vectors is None:
+        return Pairs(token, None, None)
+    found = cosines(everywhere, weights)
+    return Pairs(token, found.pairs.mean(), found.apart.mean())
