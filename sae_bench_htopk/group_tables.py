@@ -1,19 +1,36 @@
 """The tables of latents by group: by the rank that their codes have in a row, and by shell of the dictionary."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.label_tables import first_row, of_row, untrained, whole
+from sae_bench_htopk.label_tables import first_row, untrained, whole
 from sae_bench_htopk.markdown import Table, rounded
+from sae_bench_htopk.saes import Row
 
 MEASURES = ("intruder", "monosemanticity", "purity")
 
 
+def of_row(row: Row | None, key: str) -> Mapping[str, Mapping[str, Any]]:
+    """The groups that a metric keeps of a row under this word; nothing if none does, or it keeps something else there."""
+    for details in [] if row is None else row.get("details", {}).values():
+        groups = details.get(key) if isinstance(details, Mapping) else None
+        if isinstance(groups, Mapping) and groups and all(isinstance(part, Mapping) and "judged" in part for part in groups.values()):
+            return groups
+    return {}
+
+
+def first_place(name: str) -> int:
+    """Where a group begins, by its name, such as 1,025-2,048: a record sorts its keys as text."""
+    found = re.match(r"[\d,]+", name)
+    return int(found[0].replace(",", "")) if found else 0
+
+
 def told(part: Mapping[str, Any] | None) -> str | Missing:
     """A number of the details with half its interval."""
-    if part is None:
+    if not part:
         return Missing("too few latents fire often enough")
     low, high = part.get("interval", (None, None))
     half = None if low is None or high is None else (high - low) / 2
@@ -27,7 +44,7 @@ def bands(board: Board) -> str:
         rows = {k: parts for k in sae.ks() if (parts := of_row(first_row(sae, sae.reading(k)), "bands"))}
         if rows:
             found[f"{board.label(sae)}, read at {max(rows)}"] = rows[max(rows)]
-    names = sorted({name for parts in found.values() for name in parts}, key=lambda name: int(name.partition("-")[0]))
+    names = sorted({name for parts in found.values() for name in parts}, key=first_place)
     tables = []
     for measure in ("intruder", "monosemanticity"):
         table = Table("SAE", *(f"rank {name}" for name in names))
@@ -42,7 +59,8 @@ def shells(board: Board) -> str:
     found = {name: parts for name, row in whole(board) if (parts := of_row(row, "shells"))}
     table = Table("SAE", "latents, most important first", "judged", "compared", *(f"{measure}, {how}" for measure in MEASURES for how in ("matched", "raw")))
     for name, parts in found.items():
-        for shell, part in sorted(parts.items(), key=lambda part: int(part[0].partition("-")[0].replace(",", ""))):  # a record sorts its keys
+        for shell in sorted(parts, key=first_place):
+            part = parts[shell]
             numbers = [told(part.get(measure, {}).get(how)) for measure in MEASURES for how in ("matched", "raw")]
             table.add(name, shell, str(part["judged"]), str(part.get(MEASURES[0], {}).get("matched_latents", "")), *numbers)
     return table.markdown() if found else ""

@@ -44,22 +44,38 @@ def imported(path: Path) -> Iterator[Path]:
         first, _, rest = module.partition(".")
         if kind := next((kind for kind in KINDS if kind == first), None):
             folders = [Path(folder) for folder in plugins.package(kind).__path__]
-            yield from [file for folder in folders if rest and (file := folder / f"{rest.split('.')[0]}.py").is_file()][:1]
+            yield from next((files for folder in folders if rest and (files := files_of(folder / rest.split(".")[0]))), [])
         elif first not in FOUNDATIONS and (file := CORE / f"{first}.py").is_file():
             yield file
+
+
+def files_of(module: Path) -> list[Path]:
+    """The file of a module, or all files of a package, whichever of them is named."""
+    file = module.with_suffix(".py")
+    return [file] if file.is_file() else sorted(module.rglob("*.py")) if (module / "__init__.py").is_file() else []
 
 
 @functools.lru_cache
 def modules(path: Path) -> tuple[str, ...]:
     """What a file names in its imports, without the package's own name; names that are no modules stand among them, and are no files either."""
     found: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in run_nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = absolute(node, path)
             found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return tuple(dict.fromkeys(name.removeprefix("sae_bench_htopk.") for name in found if name.startswith("sae_bench_htopk.")))
+
+
+def run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only a type checker looks at: what is imported there moves no number."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from (inner for other in node.orelse for inner in (other, *run_nodes(other)))
+        else:
+            yield node
+            yield from run_nodes(node)
 
 
 def absolute(node: ast.ImportFrom, path: Path) -> str:

@@ -31,8 +31,9 @@ WORDS = (
     "are silent and another latent stands in for them. Intervals over documents of all but probing and absorption are first-order (the infinitesimal "
     "jackknife): near a floor they are somewhat too narrow."
 )
-DAGGER = (
-    "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training."
+SIGNS = (
+    "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training. "
+    "‡ cannot be compared with it: the untrained SAE has no such score there, or neither has an interval."
 )
 
 
@@ -44,6 +45,7 @@ def section(board: Board) -> list[str]:
         "## Interpretability without a judge",
         WORDS,
         scores(board, columns),
+        SIGNS if untrained(board) else "There is no untrained SAE on this page to compare these scores with.",
         floors(board),
         *[f"{title(column)} of each SAE at each k that it was read at; bold where it was trained.\n\n{found}" for column, found in by_k(board, columns)],
         labels(board),
@@ -84,25 +86,27 @@ def sentences(board: Board) -> list[str]:
     if not parts:
         return []
     cells = [marked(board, sae, column, k) for sae in board.saes for column in SCORES]
-    told = [cell for cell in cells if isinstance(cell, str)]
+    told = [cell for cell in cells if isinstance(cell, str) and "‡" not in cell]
     futile = sum("†" in cell for cell in told)
     untested = "" if untrained(board) else " There is no untrained SAE to compare them with."
     floor = f" {futile} of the {len(told)} scores at this k are not better than the untrained SAE's." if untrained(board) else untested
     return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}"]
 
 
-def beats(number: Number, floor: Number | Missing, better: float) -> bool:
-    """Whether a number is better than the untrained SAE's by more than both intervals; true where there is none."""
-    return isinstance(floor, Missing) or better * (number.mean - floor.mean) > math.hypot(number.half or 0.0, floor.half or 0.0)
+def sign(number: Number, floor: Number | Missing, better: float) -> str:
+    """† where a number is not better than the untrained SAE's by more than both intervals, ‡ where nobody can tell."""
+    if isinstance(floor, Missing) or (number.half is None and floor.half is None):
+        return " ‡"
+    return "" if better * (number.mean - floor.mean) > math.hypot(number.half or 0.0, floor.half or 0.0) else " †"
 
 
 def marked(board: Board, sae: Sae, column: str, k: int) -> str | Missing:
-    """The number as it was read, with a dagger if the untrained SAE is as good."""
+    """The number as it was read, with a sign if the untrained SAE is as good or cannot be compared; without one where there is no such SAE at all."""
     number, control = sae.read(column, k), untrained(board)
     if isinstance(number, Missing):
         return number
-    floor = control.read(column, k) if control and not sae.control else Missing("no such control")
-    return shown(number._replace(how="read")) + ("" if beats(number, floor, SCORES[plain(column)][1]) else " †")
+    cell = shown(number._replace(how="read"))
+    return cell if control is None or sae.control else cell + sign(number, control.read(column, k), SCORES[plain(column)][1])
 
 
 def read_at(sae: Sae, columns: Sequence[str]) -> list[int]:
@@ -120,8 +124,7 @@ def scores(board: Board, columns: Sequence[str]) -> str:
             name = f"*{board.label(sae)}* (control)" if sae.control else board.label(sae)
             l0 = sae.read(L0, k)
             table.add(name, str(k), l0 if isinstance(l0, Missing) else brief(l0), *(marked(board, sae, column, k) for column in columns))
-    found = table.markdown()
-    return f"{found}\n\n{DAGGER}" if "†" in found else found
+    return table.markdown()
 
 
 def floors(board: Board) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from sae_bench_htopk.asked import HELD_OUT, text_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing, Reading
-from sae_bench_htopk.markdown import Table, rounded
+from sae_bench_htopk.markdown import Table, code, rounded
 from sae_bench_htopk.saes import Row, Sae
 
 FLOORS: Mapping[str, str] = {
@@ -31,11 +31,6 @@ def untrained(board: Board) -> Sae | None:
 def first_row(sae: Sae, reading: Reading) -> Row | None:
     """The row of the first seed that has this reading."""
     return next((rows[reading] for _, rows in sorted(sae.rows.items()) if reading in rows), None)
-
-
-def of_row(row: Row | None, key: str) -> Mapping[str, Any]:
-    """What a metric keeps of a row under this word; nothing if none does."""
-    return {} if row is None else next((details[key] for details in row.get("details", {}).values() if isinstance(details.get(key), Mapping)), {})
 
 
 def whole(board: Board) -> Iterator[tuple[str, Row]]:
@@ -65,7 +60,9 @@ def keepers(board: Board) -> list[str]:
 def kept(details: Any) -> Mapping[str, Any]:
     """Labels among a metric's details."""
     labels = details.get("labels") if isinstance(details, Mapping) else None
-    return labels if isinstance(labels, Mapping) else {}
+    if not isinstance(labels, Mapping):
+        return {}
+    return {label: facts for label, facts in labels.items() if isinstance(facts, Mapping) and {"auc_1", "latents"} <= set(facts)}
 
 
 def labels(board: Board) -> str:
@@ -94,7 +91,7 @@ def labels_of(rows: Sequence[tuple[str, Row]], metric: str) -> str:
     for label, facts in some.items():
         if facts.get("context"):
             bounds = [facts[column.partition(".")[2]] for column in needless]
-            table.add(f"`{label}`", *bounds, *(served(found.get(label)) for found in told.values()))
+            table.add(code(label), *bounds, *(served(found.get(label)) for found in told.values()))
     return table.markdown()
 
 

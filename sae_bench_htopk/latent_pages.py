@@ -10,9 +10,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sae_bench_htopk.asked import HELD_OUT, text_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Reading
-from sae_bench_htopk.markdown import rounded, words
+from sae_bench_htopk.markdown import literal, rounded, words
 from sae_bench_htopk.saes import Sae
 
 SHOWN, NONE = "shown_latents", "none_shown"  # the key of the latents in a metric's details, and that of the reason why there are none
@@ -27,6 +28,7 @@ class Looked(NamedTuple):
     sae: Sae
     seed: int
     reading: Reading
+    text: str  # that it was looked at on
     details: Mapping[str, Any]
 
 
@@ -36,15 +38,16 @@ def looked_at(board: Board, key: str = SHOWN) -> Iterator[Looked]:
     for sae in board.everything:
         for seed, rows in sae.rows.items():
             for reading in sorted(rows, key=lambda reading: (reading.k, reading.latents or 0, reading.select, reading.cut, reading.rank)):
-                for details in rows[reading].get("details", {}).values():
+                for metric, details in rows[reading].get("details", {}).items():
                     if isinstance(details, Mapping) and details.get(key) and (reading.latents or sae not in borrowers):
-                        yield Looked(sae, seed, reading, details)
+                        yield Looked(sae, seed, reading, text_of(metric), details)
 
 
 def read_as(one: Looked) -> str:
     """The reading and the seed in words."""
     of = f", {one.reading.latents:,} latents cut {one.reading.cut} the choice of codes, by {one.reading.rank}" if one.reading.latents else ""
-    return f"k = {one.reading.k} by {one.reading.select}{of}, seed {one.seed}"
+    on = "" if one.text == HELD_OUT else f", on {one.text}"
+    return f"k = {one.reading.k} by {one.reading.select}{of}, seed {one.seed}{on}"
 
 
 def named(board: Board) -> dict[str, Looked]:
@@ -52,7 +55,7 @@ def named(board: Board) -> dict[str, Looked]:
     found: dict[str, Looked] = {}
     for one in looked_at(board):
         of = f" {one.reading.latents} latents {one.reading.cut} {one.reading.rank}" if one.reading.latents else ""
-        whole = f"{board.label(one.sae)} at {one.reading.k} {one.reading.select}{of} seed {one.seed}"
+        whole = f"{board.label(one.sae)} at {one.reading.k} {one.reading.select}{of} seed {one.seed}{'' if one.text == HELD_OUT else f' on {one.text}'}"
         name = re.sub(r"[^a-z0-9_.]+", "-", whole.lower()).strip("-.")
         if len(name) > LONGEST or f"{name}.md" in found:
             name = f"{name[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
@@ -88,10 +91,10 @@ def opening(board: Board, one: Looked) -> str:
     """Which SAE it is, and on what text."""
     model = board.records[0]["model"]
     hook = model.get("hook", {})
+    text = "held-out tokens" if one.text == HELD_OUT else f"tokens of the labelled text {one.text}"
     return (
         f"{len(one.details[SHOWN])} of the latents of {board.label(one.sae)} ({one.sae.latents:,} latents) read at {read_as(one)}, with the text on which "
-        f"each is strongest among {one.details['rows']:,} held-out tokens of {model.get('path', '?')}, "
-        f"layer {hook.get('layer', '?')} ({hook.get('site', '?')})."
+        f"each is strongest among {one.details['rows']:,} {text} of {model.get('path', '?')}, layer {hook.get('layer', '?')} ({hook.get('site', '?')})."
     )
 
 
@@ -100,7 +103,7 @@ def choice(details: Mapping[str, Any]) -> str:
     drawn, unknown = details["drawn"], details.get("no_labels")
     said = f"Chosen: {drawn} drawn uniformly among the {details['live']:,} latents that fire, {drawn} drawn with a chance in proportion to how often they fire"
     if unknown:
-        return f"{said}. Labels are not known: {escaped(str(unknown))}."
+        return f"{said}. Labels are not known: {literal(visible(str(unknown)))}."
     return (
         f"{said}, and for each headline label the latent whose firing tells it best. A latent serves a label if the F1 of 'it fires' as a prediction of the "
         f"label is at least {details['served']:g} above what firing as often at random reaches, which stands behind it. Latents are chosen and scored on the "
@@ -120,13 +123,18 @@ def marks(details: Mapping[str, Any]) -> str:
 
 def latent(each: Mapping[str, Any], rows: int) -> str:
     """One latent: its numbers, and its contexts one under the other, the strongest tokens in one column."""
-    why = words(each["chosen"])
-    serves = words(f"{escaped(str(name))} (F1 {f1:.2f}, by chance {chance:.2f})" for name, f1, chance in each["labels"]) if each["labels"] else "no label"
-    numbers = f"{why[:1].upper()}{escaped(why[1:])}. Fires on {rounded(100 * each['fired'] / rows)}% of tokens; largest activation {rounded(each['largest'])}."
+    why, often = words(each["chosen"]), rounded(100 * each["fired"] / rows)
+    serves = (
+        words(f"{literal(visible(str(name)))} (F1 {f1:.2f}, by chance {chance:.2f})" for name, f1, chance in each["labels"]) if each["labels"] else "no label"
+    )
+    numbers = f"{literal(visible(why[:1].upper() + why[1:]))}. Fires on {often}% of tokens; largest activation {rounded(each['largest'])}."
+    said = [f"## Latent {each['latent']}", f"{numbers} Serves {serves}."]
+    if not each["contexts"]:
+        return "\n\n".join(said)
     cut = [(of["activations"][of["peak"]], *sides(of["text"], 2 * of["peak"] + 1)) for of in each["contexts"]]
     wide = max(len(plain) for _, plain, _, _ in cut)
     lines = [f"{activation:>8.4g}  {' ' * (wide - len(plain))}{before}{after}" for activation, plain, before, after in cut]
-    return "\n\n".join([f"## Latent {each['latent']}", f"{numbers} Serves {serves}.", "<pre>\n" + "\n".join(lines) + "\n</pre>"])
+    return "\n\n".join([*said, "<pre>\n" + "\n".join(lines) + "\n</pre>"])
 
 
 def sides(text: Sequence[str], peak: int) -> tuple[str, str, str]:

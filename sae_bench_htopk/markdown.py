@@ -76,6 +76,19 @@ def letter(index: int) -> str:
     return (letter(index // 26 - 1) if index > 25 else "") + chr(ord("a") + index % 26)
 
 
+def literal(text: str) -> str:
+    """Text in which no sign means anything to Markdown or HTML, in one line."""
+    return re.sub(r"([\\`*_\[\]{}()#+!|<>~&-])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """Text as a piece of code in one line, whatever backticks are in it."""
+    text = " ".join(text.split()) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 def words(items: Iterable[object]) -> str:
     """a, b and c."""
     *most, last = [str(item) for item in items] or ["none"]

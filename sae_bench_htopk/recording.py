@@ -120,6 +120,11 @@ def as_asked(record: records.Record, suite: Suite, training: Training) -> record
     return record | {"page": page_words(suite), "rows": rows} | ({"measured": by} if (by := still(record, used)) is not None else {})
 
 
+def measured_numbers(record: records.Record) -> int:
+    """How many numbers its rows hold."""
+    return sum(value is not None for row in record["rows"] for value in row["values"].values())
+
+
 def still(record: records.Record, used: Collection[str]) -> dict[str, Any] | None:
     """The runs that measured any row; None where the record is of an earlier form, which is left as it is."""
     runs = record.get("measured")

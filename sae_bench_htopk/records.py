@@ -102,6 +102,13 @@ def validate_row(row: Any, where: str) -> None:
     """Raises RecordError unless every value is a number, or null with its reason."""
     demand(row, ROW_PARTS, where)
     demand(row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    for part in ("keys", "measured", "drawn"):  # by metric; a row of an earlier form has no keys, and says in a word when it was measured
+        if (
+            part in row
+            and not isinstance(row[part], str)
+            and (not isinstance(row[part], dict) or not all(isinstance(each, str) for each in row[part].values()))
+        ):
+            raise RecordError(f"{where}: {part} is {row[part]!r}, wanted an object of text by metric")
     for column, value in row["values"].items():
         if value is None and not row["missing"].get(column):
             raise RecordError(f"{where}: {column} is null, wanted its reason under `missing`")

@@ -25,7 +25,7 @@ from sae_bench_htopk.markdown import words
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
-from sae_bench_htopk.recording import Read, Recorder, as_asked, shell_ends
+from sae_bench_htopk.recording import Read, Recorder, as_asked, measured_numbers, shell_ends
 from sae_bench_htopk.seeds import Absent, Kin, merged, twins
 from sae_bench_htopk.showing import Shown, labelled
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
@@ -102,7 +102,14 @@ class Runner:
                 note(f"{training.label()}: given up, and the others went on: {learner.failed}")
             story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts, "failed": learner.failed}
             story["provenance"] = provenance(self.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
+            self.retire(training)
             weights.save(plan.weights_path(self.root, suite.name, training.key), learner.variant, stream.units, story)
+
+    def retire(self, training: Training) -> None:
+        """Sets aside the record of weights that are gone, under a name that is not brought back: beside new weights its numbers would be another SAE's."""
+        path = plan.record_folder(self.root, self.suite.name) / f"{training.key}.json"
+        if path.is_file():
+            move(path, plan.set_aside(self.root, self.suite.name), f"{training.key}.of-earlier-weights.json")
 
     def build(self, kind: type[Variant], training: Training, config: Any = None) -> Variant:
         """A variant of the training's size and seed, on the device."""
@@ -158,7 +165,7 @@ class Runner:
         rows: dict[str, list[dict[str, Any]]] = {}
         for index, read in enumerate(reads):
             before = {place_of(row): row for row in known[read.training.key].get("rows", ())}
-            made = [recorder.row(read, reading, held[index, reading], before) for reading in read.readings]
+            made = [recorder.row(read, reading, held.pop((index, reading)), before) for reading in read.readings]  # what metrics keep goes with its row
             rows.setdefault(read.training.key, []).extend(made)
         spent = (time.monotonic() - clock) / max(1, len(items))
         latents = self.latents(reads, x)
@@ -279,6 +286,11 @@ class Runner:
                 move(path, folder)
         for record in records.read_all(folder):
             if (asked := as_asked(record, self.suite, known[record["train_key"]])) != record:
+                if measured_numbers(record) > measured_numbers(asked):
+                    aside.mkdir(parents=True, exist_ok=True)
+                    copy = aside / f"{record['train_key']}.before.json"
+                    copy.write_bytes((folder / f"{record['train_key']}.json").read_bytes())
+                    note(f"{record['train_key']}.json holds numbers that {self.suite.name} asks for no more; they leave it, and a copy with them is {copy}")
                 records.write(folder, asked)
         return leaderboard.build(self.root / "leaderboard", self.suite.name)
 
@@ -305,10 +317,10 @@ def known(variant: Variant, reading: Reading) -> bool:
     return reading.select != "ema" or bool(variant.ema_threshold >= 0)
 
 
-def move(path: Path, folder: Path) -> None:
-    """Into another folder, under the same name."""
+def move(path: Path, folder: Path, name: str | None = None) -> None:
+    """Into another folder, under the same name unless another is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.replace(path, folder / path.name)
+    os.replace(path, folder / (name or path.name))
 
 
 def writable(folder: Path) -> None:

@@ -82,7 +82,7 @@ class Growth:
     kept: Int[np.ndarray, " kept"] | None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def grow(
     sample: Sample,
     x: Float[Tensor, "batch d"],

@@ -16,6 +16,8 @@ from sae_bench_htopk.contract import Missing, Selector
 from sae_bench_htopk.markdown import Table, fold, rounded
 from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
 
+ELSEWHERE = frozenset({"bands", "shells"})  # details that are groups of latents, no labels, and have tables of their own
+
 
 def headline(board: Board, column: str) -> str:
     """Each variant's best SAE at each budget, the winner bold if it has a rival; the mean over log L0, the best of them first; controls below."""
@@ -138,6 +140,8 @@ def by_label(labels: Any) -> Iterable[tuple[str, str, float]]:
     if not isinstance(labels, Mapping):
         return
     for label, values in labels.items():
+        if label in ELSEWHERE:
+            continue
         numbers = {name: value for name, value in values.items() if isinstance(value, float)} if isinstance(values, Mapping) else {}
         if numbers:
             yield from ((label, name, value) for name, value in numbers.items())

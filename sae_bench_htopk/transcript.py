@@ -61,7 +61,7 @@ def follow(before: Transcript, text: Text) -> Transcript:
     return written(before, text.document, text.position, text.token, text.span)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def written(
     before: Transcript, document: Int[Tensor, " batch"], position: Int[Tensor, " batch"], token: Int[Tensor, " batch"], span: Int[Tensor, "batch 2"]
 ) -> Transcript:

@@ -6,7 +6,7 @@ from sae_bench_htopk import group_tables, interpretable, label_tables
 from sae_bench_htopk.board import Board, assemble
 from tests.test_leaderboard import Made, make
 
-AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
+AUC, INTRUDER, ABSORBED = "sparse_probing.auc_1", "latent_purity.intruder", "absorption.absorption"
 
 
 def told(value: float, half: float = 0.01) -> Made:
@@ -17,8 +17,8 @@ def told(value: float, half: float = 0.01) -> Made:
 def with_scores(record: Made, auc: float, intruder: float, latent: int = 7) -> Made:
     """The record with these scores, ± 0.02, in every row, and details at the anchor."""
     for row in record["rows"]:
-        row["values"] |= {AUC: auc, INTRUDER: intruder, "sparse_probing.floor_random": 0.6, "absorption.absorption": 0.1}
-        row["intervals"] |= {AUC: [auc - 0.02, auc + 0.02], INTRUDER: [intruder - 0.02, intruder + 0.02]}
+        row["values"] |= {AUC: auc, INTRUDER: intruder, "sparse_probing.floor_random": 0.6, ABSORBED: 0.1}
+        row["intervals"] |= {AUC: [auc - 0.02, auc + 0.02], INTRUDER: [intruder - 0.02, intruder + 0.02], ABSORBED: [0.08, 0.12]}
         facts: Made = {"auc_1": auc, "floor_random": 0.6, "interval": [auc - 0.02, auc + 0.02], "latents": [latent, 1, 2], "context": True}
         row["details"] = {
             "sparse_probing": {"labels": {"docstring": facts, "keyword": facts | {"context": False}}},
@@ -48,7 +48,7 @@ def test_a_score_that_does_not_beat_the_untrained_saes_says_so() -> None:
     assert "†" not in eight and eight.split("|")[4].strip() == "0.850"
     assert own.split("|")[4].strip() == "0.800" and own.split("|")[5].strip() == "0.410 †"
     assert batch.split("|")[4].strip() == "0.770 †" and batch.split("|")[5].strip() == "0.300 †"
-    assert interpretable.DAGGER in text and "†" not in lines(text, "*untrained*")[0]
+    assert interpretable.SIGNS in interpretable.section(board()) and "†" not in lines(text, "*untrained*")[0]
 
 
 def test_without_that_control_nothing_is_marked() -> None:
@@ -73,6 +73,22 @@ def test_a_labelled_text_has_a_column_and_a_table_of_its_own() -> None:
     text = "\n".join(interpretable.section(assemble([made])))
     assert "| probing AUC, news |" in text.splitlines()[2] and "of the labelled text news" in text
     assert lines(text, "`docstring`")[0].endswith("0.800 ±0.020 (latent 5) |") and lines(text, "`sports`")[0].endswith("| 0.900 (latent 11) |")
+
+
+def test_what_cannot_be_compared_is_not_called_better() -> None:
+    """Without an interval on either side, or where the untrained SAE has no number."""
+    made = board()
+    for sae in made.controls:
+        for rows in sae.rows.values():
+            for row in rows.values():
+                row["values"][AUC] = None  # type: ignore[index]
+                row["intervals"].pop(ABSORBED)  # type: ignore[index]
+    for sae in made.saes:
+        for rows in sae.rows.values():
+            for row in rows.values():
+                row["intervals"].pop(ABSORBED)  # type: ignore[index]
+    for column in (AUC, ABSORBED):
+        assert all(line.split("|")[4].strip().endswith("‡") for line in lines(interpretable.scores(made, [column]), "topk"))
 
 
 def test_lower_is_better_for_absorption() -> None:
