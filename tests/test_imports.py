@@ -121,6 +121,18 @@ def test_a_third_partys_metric_may_spread_over_files(tmp_path: Path, monkeypatch
     assert found["metrics._far"] == tmp_path / "_far.py"
 
 
+def test_a_package_beside_a_metric_is_seen_whole_and_what_only_a_type_checker_sees_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever module of the package is named."""
+    monkeypatch.setattr(plugins.package("metrics"), "__path__", [*plugins.package("metrics").__path__, str(tmp_path)])
+    (tmp_path / "_parts").mkdir()
+    for name in ("__init__", "one", "two"):
+        (tmp_path / "_parts" / f"{name}.py").write_text('"""Part."""\n', encoding="utf-8")
+    lines = ["from typing import TYPE_CHECKING", "from sae_bench_htopk.metrics._parts.one import f"]
+    lines += ["if TYPE_CHECKING:", "    from sae_bench_htopk.trainer import Recipe", "else:", "    from sae_bench_htopk.hsic import cka"]
+    (tmp_path / "mine.py").write_text("\n".join(lines), encoding="utf-8")
+    assert set(standing([tmp_path / "mine.py"])) == {"metrics.mine", "_parts.__init__", "_parts.one", "_parts.two", "hsic"}
+
+
 def test_the_core_names_no_variant() -> None:
     """No string in the core is a variant's or a metric's name."""
     plugins = {path.stem for kind in OF_PLUGINS for path in (ROOT / kind).glob("*.py")}

@@ -163,14 +163,31 @@ def test_a_metric_of_ones_own_is_measured_again_when_a_file_beside_it_changes(
     assert lacking(todo(material, copy, metrics=[*METRICS, "mine"])) == {("mine",)}
 
 
-def test_a_metric_or_reading_that_is_dropped_leaves_and_nothing_is_measured(material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even the model is loaded; where a metric is only limited, its column stays, empty, elsewhere."""
+def test_numbers_of_earlier_weights_never_stand_beside_new_ones(material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are gone, a metric is new, and the run is broken off between training and measuring: the next one measures everything."""
+    wanted = [*METRICS, "sparsity_curve"]
+    monkeypatch.undo()  # training is no mistake here
+    monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
+    for path in (copy / "runs" / "small").glob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr(run.Runner, "evaluate", lambda self, items: (_ for _ in ()).throw(KeyboardInterrupt))
+    main(arguments(material, copy, metrics=wanted))
+    items = todo(material, copy, metrics=wanted)
+    assert {(item.todo, item.why) for item in items if item.training.seed == 0} == {("evaluate", "weights are there, no record is")}
+    assert all(len(names) == 3 for item in items for _, readings in item.missing for names in readings.values())
+
+
+def test_a_metric_or_reading_that_is_dropped_leaves_and_nothing_is_measured(
+    material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even the model is loaded; where a metric is only limited, its column stays, empty, elsewhere. A copy with the numbers is kept."""
     before = rows(copy)
     monkeypatch.setattr(SubjectModel, "load", refuse)
     assert main(arguments(material, copy, metrics=["explained_variance", {"metric": "sparsity", "only": {"k": [8]}}])) == 0
     for key, row in rows(copy).items():
         assert row["values"]["sparsity.l0"] == (before[key]["values"]["sparsity.l0"] if row["reading"]["k"] == 8 else None)
         assert part(row, "explained_variance") == part(before[key], "explained_variance")
+    assert "holds numbers that small asks for no more" in capsys.readouterr().err
     assert main(arguments(material, copy, metrics=["explained_variance"])) == 0
     assert all({**row, **part(before[key], "explained_variance")} == row for key, row in rows(copy).items())
     assert not any("sparsity" in json.dumps([row[name] for name in PARTS if name in row]) for row in rows(copy).values())
