@@ -79,7 +79,7 @@ class LatentContexts(Metric):
 
     @classmethod
     def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
-        """Top codes of each latent, and the codes of the sample, of which up to twice as many rows are held until it is cut; no more on longer text."""
+        """Top codes of each latent, and the codes of the sample, of which up to twice as many rows are held until it is cut; tokens are shared."""
         return setting.usable * KEPT * 20 + 2 * ROWS * 12 * (setting.k or 0), 0
 
     def update(self, batch: Batch) -> None:

@@ -18,6 +18,8 @@ from sae_bench_htopk.suite import Suite
 
 SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model and for others
 DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
+SAMPLED = 12_000  # rows in the sample of a text; up to twice as many are held until it is cut
+TOKEN = 90  # bytes of a token that is remembered with its place, twice
 GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may hold
 SYSTEM = Path("/proc/meminfo")
 Reads: TypeAlias = Iterable[tuple[Training, Cell, Mapping[Reading, Sequence[str]]]]  # readings that are measured side by side, each by which metrics
@@ -53,8 +55,9 @@ def comparing(d: int, latents: int) -> int:
 
 
 def keeping(suite: Suite, reads: Reads) -> tuple[int, int]:
-    """Bytes that metrics keep at all of these readings, as they say themselves: on the host, and where the activations are."""
-    host = beside = 0
+    """Bytes that metrics keep at all of these readings, as they say themselves, and what they share: on the host, and where the activations are."""
+    reads = list(reads)
+    host, beside = sum(shared(suite, text) for text in {text_of(name) for *_, readings in reads for names in readings.values() for name in names}), 0
     for training, _, readings in reads:
         for reading, names in readings.items():
             usable = min(reading.latents or training.latents, training.latents)
@@ -64,6 +67,11 @@ def keeping(suite: Suite, reads: Reads) -> tuple[int, int]:
                 own = plugins.metric(metric_of(name)).kept_bytes(setting)
                 host, beside = host + own[0], beside + own[1]
     return host, beside
+
+
+def shared(suite: Suite, text: str) -> int:
+    """Bytes that all SAEs share of one text, once a metric looks at a sample of its rows, or at the tokens around them: both, with a copy each."""
+    return 4 * suite.model.shape.d * 3 * SAMPLED + TOKEN * length_of(suite, text)[1]
 
 
 def length_of(suite: Suite, text: str) -> tuple[int, int]:

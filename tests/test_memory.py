@@ -111,7 +111,8 @@ def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts() -> Non
     training = Training("0", "topk", None, 65_536, 0, False, Recipe(tokens=1, batch=1, latents=65_536))
     readings = [Reading(32), Reading(64)]
     reads = [(training, Cell("topk", None, "row", {}), dict.fromkeys(readings, ("representational_similarity", "sparsity_curve")))]
-    host, beside = 4096 * (2 * 4 * d + 8 * (32 + 64)), 2 * 2 * 8 * (d + 2) ** 2 + 8 * documents * (65 + 129)
+    shared = 36_000 * 4 * d + 90 * 200_000  # a sample of rows and the tokens around them
+    host, beside = shared + 4096 * (2 * 4 * d + 8 * (32 + 64)), 2 * 2 * 8 * (d + 2) ** 2 + 8 * documents * (65 + 129)
     assert memory.keeping(chosen, reads) == (host, beside) and memory.keeping(chosen, []) == (0, 0)
     own = memory.measuring(chosen, [(training, 1)])
     assert memory.wanted(chosen, [(training, 1)], reads, "cuda") == {"cuda": own + beside, "cpu": host}
