@@ -106,15 +106,15 @@ def test_the_numbers_are_those_of_the_metric_shown_that_text_document_by_documen
     model = SubjectModel.load(str(material / "model"), None, Hook(2, "resid_post"), "cpu", torch.float32)
     coded = [model.encode(text) for text in documents.texts]
     assert max(len(ids) for ids, _ in coded) > LENGTH, "else nothing is cut"
+    texts = tuple(text[: int(spans[:LENGTH][-1, 1])] for text, (_, spans) in zip(documents.texts, coded, strict=True))
     lengths = tuple(min(LENGTH, len(ids)) for ids, _ in coded)
     metric = plugins.metric("sparse_probing")(Setting(32, 64, 64, 300, 8, lengths, variant.W_dec.norm(dim=1), units.statistics, W_dec=variant.W_dec.detach()))
     for document, ((ids, spans), rows) in enumerate(zip(coded, lengths, strict=True)):
         tokens = torch.tensor([[model.bos, *ids[:LENGTH].tolist()]])
         x = model.capture(tokens).activation[0, 1:].float() * units.scale
-        assert spans is not None
         place, span = torch.full((rows,), document), torch.from_numpy(spans[:LENGTH].astype(np.int64))
         massive = units.is_massive(x / units.scale)
-        text = Text(x, place, torch.arange(rows), tokens[0, 1:], span, massive, documents.texts, Rest(x, ~massive, x[:, 0]), model.embed, documents.labels)
+        text = Text(x, place, torch.arange(rows), tokens[0, 1:], span, massive, texts, Rest(x, ~massive, x[:, 0]), model.embed, documents.labels)
         with torch.no_grad():
             codes = variant.encode(x, READING)
             metric.update(Batch(text, variant.decode(codes), codes))
