@@ -5,8 +5,9 @@ The data sets that sparse probing is known for are those of SAEBench (Karvonen e
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -17,7 +18,9 @@ from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.text import Files, Hub, Row, TextError, value_at
 
 LEAST = 3  # documents of each class: one to choose latents on, one to fit on, one to score on; a trustworthy number takes far more
+TENTH = 10  # a class with fewer documents than one in so many of another's is refused: the others would be cut to as few
 PATIENCE = 500  # rows that are looked at for each document wanted, before a class that is too rare counts as used up
+UNKNOWN = {-1, -100}  # what stands where a class is not known (`datasets`), and where a tag is not to count (PyTorch)
 PREFIXES = {"B-", "I-", "E-", "S-", "L-", "U-"}  # where in a name of several words a word stands (BIO, BIOES, BILOU)
 
 LabelledSource: TypeAlias = Files | Hub
@@ -47,7 +50,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Classes:
-    """Documents of one class each, as many of one class as of another, in the order in which the data set has them."""
+    """Documents of one class each, in the order in which the data set has them.
+
+    As many of one class as of another: of each no more than the rarest has, which must be a tenth of what the others have.
+    """
 
     source: LabelledSource
     label: str | None = None  # the column that holds the class, a whole number or text
@@ -55,7 +61,7 @@ class Classes:
     names: Mapping[str, str] | None = None  # value -> class; other values are left out. None: as the data set names them, all of them
     match: Literal["whole", "ending"] = "whole"  # "ending": names are of what a value ends with, as a path does with .py
     skip: int = 0  # characters that are left out at the beginning of each document, with it the documents that have no more
-    documents: int = 1000
+    documents: int = 1000  # of all classes, at most
     length: int = 128  # tokens of each document that are measured, from its beginning
 
     def __post_init__(self) -> None:
@@ -66,6 +72,8 @@ class Classes:
             raise ValueError("names: each of the parts names its own class, wanted none")
         if self.match == "ending" and self.names is None:
             raise ValueError("match: ending, wanted names beside it, of what values end with")
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError("parts: one is given twice, wanted every one once")
         for part in self.parts:
             for key in ("name", "column", "paths"):
                 if getattr(part, key) is not None and key not in {field.name for field in fields(self.source)}:
@@ -77,11 +85,8 @@ class Classes:
         if (share := self.documents // len(classes)) < LEAST:
             raise TextError(f"text.documents: {self.documents}, wanted at least {LEAST * len(classes)}, {LEAST} of each of {', '.join(classes)}")
         found = self.of_parts(share) if self.parts else self.of_label(share, len(classes))
-        held = Counter(name for _, name in found)
-        for name in classes:
-            if held[name] < LEAST:
-                raise TextError(f"text.documents: class {name} has {held[name]} that are not empty, wanted at least {LEAST} of each class")
-        return LabelledDocuments(tuple(text for text, _ in found), DocumentClasses(classes, [classes.index(name) for _, name in found]))
+        kept = balanced(found, classes)
+        return LabelledDocuments(tuple(text for text, _ in kept), DocumentClasses(classes, [classes.index(name) for _, name in kept]))
 
     def classes(self) -> tuple[str, ...]:
         """The names of all classes. Raises TextError if an endless source does not say what they are, or there is only one."""
@@ -102,13 +107,12 @@ class Classes:
     def class_of(self, row: Row) -> str | None:
         """The class of one row; None if it has none, or one that is left out. Raises TextError if the column is absent or holds something else."""
         value = value_at(row.columns, self.label or "", row.origin, "label")
-        if value is None or value == -1:  # what `datasets` writes where a class is not known
+        if value is None:
             return None
         if not isinstance(value, int | str):
             raise TextError(f"text.label: {row.origin}, column {self.label!r} holds {type(value).__name__}, wanted a whole number or text")
         if self.names is None:
-            named = class_names(row.features.get(self.label or ""))
-            return named[value] if named and isinstance(value, int) else str(value)
+            return called(value, class_names(row.features.get(self.label or "")))
         if self.match == "ending":
             return next((self.names[end] for end in sorted(self.names, key=len, reverse=True) if str(value).endswith(end)), None)
         return self.names.get(str(value))
@@ -126,13 +130,14 @@ class Classes:
         return found
 
     def of_parts(self, share: int) -> list[tuple[str, str]]:
-        """(text, class), an equal share of each part, the first of each part before the second of any."""
-        found = defaultdict[str, list[str]](list)
+        """(text, class), an equal share of each class, divided among its parts; the first of each part before the second of any."""
+        found, parts, asked = list[list[str]](), Counter(part.label for part in self.parts), Counter[str]()
         for part in self.parts:
-            source = part.source(self.source)
+            source, own = part.source(self.source), (share + asked[part.label]) // parts[part.label]  # of 5 among 2: 2 and 3
             texts = (text for row in islice(source.rows(), PATIENCE * self.documents) if (text := self.text_of(row, source)))
-            found[part.label] += islice(texts, share - len(found[part.label]))
-        return [(texts[place], name) for place in range(share) for name, texts in found.items() if place < len(texts)]
+            found.append(list(islice(texts, own)))
+            asked[part.label] += 1
+        return [(texts[place], part.label) for place in range(share) for part, texts in zip(self.parts, found, strict=True) if place < len(texts)]
 
     def text_of(self, row: Row, source: LabelledSource) -> str:
         """What is kept of a row's text; empty if nothing of it can be seen."""
@@ -165,26 +170,30 @@ class Tagged:
         found = list(islice(self.tagged(), self.documents))
         if len(found) < LEAST:
             raise TextError(f"text.documents: {len(found)} that are not empty, wanted at least {LEAST}")
-        held = Counter(tag for _, tags in found for tag in tags)
-        commonest = min(held, key=lambda tag: (-held[tag], tag))
+        held = Counter(tag for _, tags in found for tag in tags if tag is not None)
+        commonest = min(held, key=lambda tag: (-held[tag], tag), default=None)
         names = {tag: tag for tag in sorted(held) if tag != commonest} if self.names is None else self.names
         if not set(names) & set(held):
-            raise TextError(f"text.tags: column {self.tags!r} holds {', '.join(sorted(held))}, of which none is left to be a label")
+            raise TextError(f"text.tags: column {self.tags!r} holds {', '.join(sorted(held)) or 'no tag'}, of which none is left to be a label")
         labels = tuple(dict.fromkeys(names.values()))
-        numbered = [[labels.index(names[tag]) if tag in names else None for tag in tags] for _, tags in found]
+        numbered = [[labels.index(names[tag]) if tag is not None and tag in names else None for tag in tags] for _, tags in found]
         return LabelledDocuments(tuple(" ".join(words) for words, _ in found), WordTags(labels, [words for words, _ in found], numbered))
 
-    def tagged(self) -> Iterator[tuple[list[str], list[str]]]:
-        """The words and tags of each row that has any. Raises TextError if a row holds something else."""
+    def tagged(self) -> Iterator[tuple[list[str], list[str | None]]]:
+        """The words of each row that has any, and the tag of each, None if it has none. Raises TextError if a row holds something else."""
         for row in self.source.rows():
             words, tags = (listed(value_at(row.columns, column, row.origin, key), row, key, column) for key, column in self.columns())
             if len(words) != len(tags):
                 raise TextError(f"text.tags: {row.name} has {len(words)} words and {len(tags)} tags, wanted one for each word")
             named = class_names(getattr(row.features.get(self.tags), "feature", None))
-            known = [named[tag] if named and isinstance(tag, int) else str(tag) for tag in tags]
-            pairs = [(str(word), tag[2:] if self.merge and tag[:2] in PREFIXES else tag) for word, tag in zip(words, known, strict=True) if str(word).strip()]
+            known = [self.merged(called(tag, named)) for tag in tags]
+            pairs = [(str(word), tag) for word, tag in zip(words, known, strict=True) if str(word).strip()]
             if pairs:
                 yield [word for word, _ in pairs], [tag for _, tag in pairs]
+
+    def merged(self, tag: str | None) -> str | None:
+        """The tag without the place of its word in a name, if such tags are to be one."""
+        return tag[2:] if tag and self.merge and tag[:2] in PREFIXES else tag
 
     def columns(self) -> tuple[tuple[str, str], ...]:
         """(key of the suite, column) of words and tags."""
@@ -203,12 +212,36 @@ def at_least(config: Classes | Tagged, **least: int) -> None:
             raise ValueError(f"{key}: {given}, wanted a whole number of at least {bound}")
 
 
+def balanced(found: Sequence[tuple[str, str]], classes: Sequence[str]) -> list[tuple[str, str]]:
+    """The first (text, class) of each class, as many as the rarest has. Raises TextError if that is too few, or a small part of what another has."""
+    held, kept = Counter(name for _, name in found), Counter[str]()
+    rarest, commonest = (pick(classes, key=held.__getitem__) for pick in (min, max))
+    if held[rarest] < (wanted := max(LEAST, math.ceil(held[commonest] / TENTH))):
+        why = f", a tenth of the {held[commonest]} of {commonest}" if wanted > LEAST else " of each class"
+        raise TextError(f"text.documents: class {rarest} has {held[rarest]} that are not empty, wanted at least {wanted}{why}")
+    level = []
+    for text, name in found:
+        kept[name] += 1
+        if kept[name] <= held[rarest]:
+            level.append((text, name))
+    return level
+
+
 def class_names(feature: object) -> list[str]:
     """The names of the classes of a column by their numbers, if the data set gives them."""
     return list(getattr(feature, "names", None) or ())
 
 
-def listed(value: object, row: Row, key: str, column: str) -> list[object]:
+def called(value: int | str, names: Sequence[str]) -> str | None:
+    """What a data set calls a class or a tag, by its number if it gives names; None for one that it does not know."""
+    if value in UNKNOWN:
+        return None
+    if not names or not isinstance(value, int):
+        return str(value)
+    return names[value] if 0 <= value < len(names) else None
+
+
+def listed(value: object, row: Row, key: str, column: str) -> list[int | str]:
     """A list of words or tags. Raises TextError if it is something else."""
     if not isinstance(value, list | tuple) or not all(isinstance(item, int | str) for item in value):
         raise TextError(f"text.{key}: {row.origin}, column {column!r} holds {type(value).__name__}, wanted a list of words or tags")
