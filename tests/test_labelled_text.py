@@ -211,6 +211,7 @@ def test_a_token_has_the_label_of_the_first_word_that_it_overlaps(tmp_path: Path
     text = "Ada Lovelace went to London ."
     assert found.texts == (text,) * 3 and isinstance(found.labels, Labels) and not found.labels.whole
     assert [label.name for label in found.labels.labels] == ["LOC", "PER"]
+    assert all(label.context and "the token itself may give away" in label.meaning for label in found.labels.labels), "a suite that names them has a headline"
     spans = {
         (0, 3): "PER",
         (3, 7): "PER",

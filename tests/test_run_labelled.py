@@ -88,6 +88,8 @@ def test_each_text_has_columns_and_labels_of_its_own(done: Path) -> None:
         assert set(found["details"][name]["labels"]) <= labels and found["details"][name]["labels"]
         assert f"{name}.auc_1" in found["intervals"] and not any(column.startswith(name) for column in found["draws"])
         assert name in found["keys"] and record["text"]["labelled"][text]
+    assert found["values"]["sparse_probing@tags.floor_token"] > 0.99, "the word gives its tag away, which is said beside the headline"
+    assert "which the token itself may give away" in found["details"]["sparse_probing@tags"]["labels"]["SELF"]["meaning"]
     assert not set(TOPICS) & set(found["details"].get("sparse_probing", {}).get("labels", {})) and found["draws"]
     _, other = row(done, 4)
     assert other["values"]["sparse_probing@topics.auc_1"] is None and other["missing"]["sparse_probing@topics.auc_1"] == "not asked for at this reading"
