@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_bench_htopk.labelled_text import Classes, Tagged, read
+from sae_bench_htopk.document_classes import Classes
+from sae_bench_htopk.labelled_text import read
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.suite import Labelled
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Document, TextError
 from sae_bench_htopk.windows import Encode, Window, cut
 

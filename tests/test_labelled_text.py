@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sae_bench_htopk import labelled_text
-from sae_bench_htopk.labelled_text import Classes, Part, Tagged
+from sae_bench_htopk.document_classes import Classes, Part
+from sae_bench_htopk.labelled_source import LabelledDocuments
 from sae_bench_htopk.labels import Labels
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub, TextError
 
 TOPICS = ["World", "Sports", "Business"]
@@ -38,7 +40,7 @@ def news(folder: Path) -> Files:
     return parquet(folder / "news.parquet", rows, text=datasets.Value("string"), label=datasets.ClassLabel(names=TOPICS))
 
 
-def asked(found: labelled_text.LabelledDocuments, document: int, *spans: tuple[int, int]) -> list[list[str]]:
+def asked(found: LabelledDocuments, document: int, *spans: tuple[int, int]) -> list[list[str]]:
     """The names of the labels that tokens at these characters of a document carry."""
     carries = found.labels.of(document, found.texts[document], np.array(spans, dtype=np.int64))
     assert carries is not None

@@ -12,7 +12,7 @@ import torch
 from sae_bench_htopk import plugins, records, run, stream, weights
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Batch, Reading, Setting, Text
-from sae_bench_htopk.labelled_text import Classes
+from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.text import Files
 from tests.made_up_text import Rest

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sae_bench_htopk.labelled_text import Classes
+from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.questions import parts
 from sae_bench_htopk.showing import Shown, shown
 from sae_bench_htopk.text import Files, TextError

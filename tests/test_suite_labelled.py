@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from sae_bench_htopk import keys, suite
-from sae_bench_htopk.labelled_text import Classes, Part, Tagged
+from sae_bench_htopk.document_classes import Classes, Part
 from sae_bench_htopk.suite import SuiteError
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub
 from tests.test_suite import GOOD
 
