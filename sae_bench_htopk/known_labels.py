@@ -1,4 +1,8 @@
-"""Labels that a data set gives: each document's class, or each word's tag, asked of the tokens that stand there."""
+"""Labels that a data set gives: each document's class, or each word's tag, asked of the tokens that stand there.
+
+A suite that names a labelled text asks for its labels, so all of them are in the headline on that text; how far tokens alone tell them is
+measured beside it.
+"""
 
 from collections.abc import Sequence
 
@@ -30,7 +34,7 @@ class WordTags:
 
     def __init__(self, names: Sequence[str], words: Sequence[Sequence[str]], tags: Sequence[Sequence[int | None]]) -> None:
         """`tags` has the place of each word's label among `names`, None for a word without one."""
-        self.labels = tuple(Label(name, f"in a word with the tag {name}") for name in names)
+        self.labels = tuple(Label(name, f"in a word with the tag {name}, which the token itself may give away") for name in names)
         lengths = [np.array([len(word) for word in each], dtype=np.int64) for each in words]
         self.ends = [(each + 1).cumsum() - 1 for each in lengths]
         self.starts = [end - length for end, length in zip(self.ends, lengths, strict=True)]

@@ -11,7 +11,7 @@ class Label(NamedTuple):
 
     name: str
     meaning: str
-    context: bool = True  # whether it takes more than the token itself to tell; such labels make the headline
+    context: bool = True  # whether it is in the headline: it takes more than the token itself to tell, or a suite chose its text for it
     within: str | None = None  # the label whose rows alone are asked, or None for all rows
 
 

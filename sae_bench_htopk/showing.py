@@ -1,11 +1,15 @@
-"""A text as metrics are shown it: its windows of tokens, the texts of its documents, and who knows its labels."""
+"""A text as metrics are shown it: its windows of tokens, what its documents say there, and who knows its labels."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sae_bench_htopk.labelled_text import Classes, Tagged, read
+import numpy as np
+
+from sae_bench_htopk.document_classes import Classes
+from sae_bench_htopk.labelled_text import read
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.suite import Labelled
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Document, TextError
 from sae_bench_htopk.windows import Encode, Window, cut
 
@@ -29,14 +33,20 @@ def labelled(texts: Mapping[str, Labelled], names: list[str], encode: Encode, co
 
 
 def shown(text: Classes | Tagged, name: str, encode: Encode, context: int) -> Shown:
-    """One labelled text: of each document no more than its first `length` tokens."""
-    found = read(text, name)
+    """One labelled text: of each document no more than its first `length` tokens, and what these say.
 
-    def beginning(document: str) -> tuple:  # type: ignore[type-arg]
+    Near-duplicates are told by what is returned here: documents that open alike and differ later are one and the same to what is measured.
+    """
+    found, seen = read(text, name), dict[str, str]()
+
+    def beginning(document: str) -> tuple[np.ndarray, np.ndarray]:
         ids, spans = encode(document)
-        return ids[: text.length], None if spans is None else spans[: text.length]
+        if spans is None:
+            raise TextError(f"labelled.{name}: the tokenizer does not say where in a text its tokens stand, wanted one that does")
+        seen[document] = document[: spans[: text.length, 1].max(initial=0)]
+        return ids[: text.length], spans[: text.length]
 
     windows = list(cut((Document(str(number), each, name) for number, each in enumerate(found.texts)), beginning, context))
     if not windows:
         raise TextError(f"labelled.{name}: its {len(found.texts)} documents hold no token")
-    return Shown(windows, list(found.texts), found.labels)
+    return Shown(windows, [seen[each] for each in found.texts], found.labels)

@@ -13,9 +13,11 @@ from sae_bench_htopk import plugins
 from sae_bench_htopk.asked import HELD_OUT, named
 from sae_bench_htopk.contract import Cut, Rank, Reading, Selector
 from sae_bench_htopk.controls import CONTROLS
-from sae_bench_htopk.labelled_text import Classes, LabelledSource, Tagged
+from sae_bench_htopk.document_classes import Classes
+from sae_bench_htopk.labelled_source import LabelledSource
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub, Installed, Source
 from sae_bench_htopk.trainer import Recipe
 from sae_bench_htopk.typed import Names, Rule, Word, build, record, required

@@ -1,16 +1,21 @@
 """Labelled text, from tiny local files through `datasets`, as the hub's would come: which documents, which labels, and what is said where it cannot be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sae_bench_htopk import labelled_text
-from sae_bench_htopk.labelled_text import Classes, Part, Tagged
+from sae_bench_htopk.document_classes import Classes, Part
+from sae_bench_htopk.labelled_source import LabelledDocuments
 from sae_bench_htopk.labels import Labels
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub, TextError
 
 TOPICS = ["World", "Sports", "Business"]
@@ -35,7 +40,7 @@ def news(folder: Path) -> Files:
     return parquet(folder / "news.parquet", rows, text=datasets.Value("string"), label=datasets.ClassLabel(names=TOPICS))
 
 
-def asked(found: labelled_text.LabelledDocuments, document: int, *spans: tuple[int, int]) -> list[list[str]]:
+def asked(found: LabelledDocuments, document: int, *spans: tuple[int, int]) -> list[list[str]]:
     """The names of the labels that tokens at these characters of a document carry."""
     carries = found.labels.of(document, found.texts[document], np.array(spans, dtype=np.int64))
     assert carries is not None
@@ -70,6 +75,25 @@ def test_names_choose_and_rename_values(tmp_path: Path) -> None:
     assert sum(asked(found, document, (0, 3)) == [["law"]] for document in range(12)) == 6
 
 
+@pytest.mark.parametrize(("rare", "documents", "kept"), [(5, 100, 5), (9, 100, 9), (60, 100, 50), (3, 60, 3)])
+def test_no_class_has_more_than_the_rarest(tmp_path: Path, rare: int, documents: int, kept: int) -> None:
+    """The first of each, wherever those of the rare class stand."""
+    rows = [{"text": f"a {number}", "label": "a"} for number in range(200)] + [{"text": f"b {number}", "label": "b"} for number in range(rare)]
+    found = Classes(jsonl(tmp_path / "rare.jsonl", rows), "label", documents=documents).read()
+    assert found.texts == tuple(f"{name} {number}" for name in "ab" for number in range(kept))
+    assert [asked(found, document, (0, 1)) for document in range(2 * kept)] == [[["a"]]] * kept + [[["b"]]] * kept
+
+
+def test_a_class_that_is_too_rare_is_refused(tmp_path: Path) -> None:
+    """Else the others would be cut to next to nothing."""
+    rows = [{"text": f"{name} {number}", "label": name} for name, count in (("a", 196), ("b", 4)) for number in range(count)]
+    source = jsonl(tmp_path / "rare.jsonl", rows)
+    for documents, said in ((100, "class b has 4 that are not empty, wanted at least 5, a tenth of the 50 of a"), (82, "wanted at least 5, a tenth of the 41")):
+        with pytest.raises(TextError, match=rf"^labelled\.mine\.documents: .*{said}"):
+            labelled_text.read(Classes(source, "label", documents=documents), "mine")
+    assert len(Classes(source, "label", documents=80).read().texts) == 8
+
+
 def test_a_class_may_be_told_by_the_end_of_a_path(tmp_path: Path) -> None:
     """The longest end that fits, and none of another; what stands before `skip` is left out, and with it what is too short."""
     paths = ["a/one.c", "two.cc", "three.py", "README", "four.h"]
@@ -95,6 +119,16 @@ def test_parts_have_a_class_each(tmp_path: Path) -> None:
     wrong = Classes(Files(pairs["en-fr"], "json"), parts=(Part("English", column="translation.en"), Part("German", column="translation.de")))
     with pytest.raises(TextError, match=r"^labelled\.languages\.column: en-fr\.jsonl has no column 'translation\.de'; it has en, fr$"):
         labelled_text.read(wrong, "languages")
+
+
+def test_the_parts_of_one_class_share_its_documents(tmp_path: Path) -> None:
+    """A label that stands at several parts is one class, which has as many documents as any other, of each of its parts."""
+    paths = {name: jsonl(tmp_path / f"{name}.jsonl", [{"text": f"{name} {number}"} for number in range(9)]).paths for name in ("news", "mail", "code")}
+    labels = {"news": "prose", "code": "code", "mail": "prose"}
+    whole = Classes(Files(paths["news"], "json"), parts=tuple(Part(labels[name], paths=paths[name]) for name in labels), documents=10)
+    found = whole.read()
+    assert found.texts == ("news 0", "code 0", "mail 0", "news 1", "code 1", "mail 1", "code 2", "mail 2", "code 3", "code 4")
+    assert [asked(found, place, (0, 4)) for place in range(10)] == [[[labels[text.split()[0]]]] for text in found.texts]
 
 
 def test_what_the_hub_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +213,7 @@ def test_a_token_has_the_label_of_the_first_word_that_it_overlaps(tmp_path: Path
     text = "Ada Lovelace went to London ."
     assert found.texts == (text,) * 3 and isinstance(found.labels, Labels) and not found.labels.whole
     assert [label.name for label in found.labels.labels] == ["LOC", "PER"]
+    assert all(label.context and "the token itself may give away" in label.meaning for label in found.labels.labels), "a suite that names them has a headline"
     spans = {
         (0, 3): "PER",
         (3, 7): "PER",
@@ -211,6 +246,36 @@ def test_tags_may_be_numbers_that_the_data_set_names(tmp_path: Path) -> None:
     source = parquet(tmp_path / "ner.parquet", rows, text=datasets.List(datasets.Value("string")), tags=feature)
     found = Tagged(source, "tags").read()
     assert asked(found, 0, (0, 3), (4, 12), (13, 17), (21, 27)) == [["B-PER"], ["I-PER"], [], ["B-LOC"]]
+
+
+@pytest.mark.parametrize("unknown", [-1, -100, -3, 3])
+def test_a_number_that_the_data_set_does_not_name_is_no_tag_and_no_class(tmp_path: Path, unknown: int) -> None:
+    """Rather than the name that a list has at its end, or an error of Python. `datasets` would not write them, others do."""
+    names = datasets.ClassLabel(names=["O", "PER", "LOC"])
+    features = datasets.Features(text=datasets.Value("string"), words=datasets.List(datasets.Value("string")), tags=datasets.List(names), label=names)
+    words = {"words": ["Ada", "and", "Bo", "x", "y"], "tags": [1, 0, 2, unknown, 0]}
+    rows = [words | {"text": str(label), "label": label} for label in (0, 1, 2, unknown)] * 3
+    pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), tmp_path / "rows.parquet")
+    source = Files((str(tmp_path / "rows.parquet"),), "parquet")
+    tags = Tagged(replace(source, column="words"), "tags").read()
+    assert tags.texts[0] == "Ada and Bo x y", "the word is still there"
+    assert asked(tags, 0, (0, 3), (3, 7), (7, 10), (10, 12), (12, 14)) == [["PER"], [], ["LOC"], [], []]
+    classes = Classes(source, "label").read()
+    assert classes.texts == ("0", "1", "2") * 3 and [asked(classes, document, (0, 1))[0] for document in range(3)] == [["O"], ["PER"], ["LOC"]]
+
+
+@pytest.mark.parametrize("unknown", [-1, -100])
+def test_numbers_that_say_that_nothing_is_known(tmp_path: Path, unknown: int) -> None:
+    """Are no tag and no class where the data set names none, either; a suite may name them."""
+    rows = [{"words": ["a", "b", "c", "d"], "tags": [7, unknown, 5, 7], "text": f"text {label}", "label": label} for label in (7, 5, unknown)] * 3
+    source = jsonl(tmp_path / "rows.jsonl", rows)
+    tags = Tagged(replace(source, column="words"), "tags").read()
+    assert asked(tags, 0, (0, 1), (1, 3), (3, 5), (5, 7)) == [[], [], ["5"], []]
+    assert Classes(source, "label").read().texts == ("text 7", "text 5") * 3
+    assert Classes(source, "label", names={"7": "yes", str(unknown): "no"}).read().texts == ("text 7", f"text {unknown}") * 3
+    with pytest.raises(TextError, match=r"^labelled\.mine\.tags: column 'tags' holds no tag, of which none is left to be a label$"):
+        none = jsonl(tmp_path / "none.jsonl", [{"words": ["a"], "tags": [unknown]}] * 3)
+        labelled_text.read(Tagged(replace(none, column="words"), "tags"), "mine")
 
 
 def test_tags_that_cannot_be_labels(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from sae_bench_htopk import plugins, records, run, stream, weights
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Batch, Reading, Setting, Text
-from sae_bench_htopk.labelled_text import Classes
+from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.text import Files
 from tests.made_up_text import Rest
@@ -88,6 +88,8 @@ def test_each_text_has_columns_and_labels_of_its_own(done: Path) -> None:
         assert set(found["details"][name]["labels"]) <= labels and found["details"][name]["labels"]
         assert f"{name}.auc_1" in found["intervals"] and not any(column.startswith(name) for column in found["draws"])
         assert name in found["keys"] and record["text"]["labelled"][text]
+    assert found["values"]["sparse_probing@tags.floor_token"] > 0.99, "the word gives its tag away, which is said beside the headline"
+    assert "which the token itself may give away" in found["details"]["sparse_probing@tags"]["labels"]["SELF"]["meaning"]
     assert not set(TOPICS) & set(found["details"].get("sparse_probing", {}).get("labels", {})) and found["draws"]
     _, other = row(done, 4)
     assert other["values"]["sparse_probing@topics.auc_1"] is None and other["missing"]["sparse_probing@topics.auc_1"] == "not asked for at this reading"
@@ -106,15 +108,15 @@ def test_the_numbers_are_those_of_the_metric_shown_that_text_document_by_documen
     model = SubjectModel.load(str(material / "model"), None, Hook(2, "resid_post"), "cpu", torch.float32)
     coded = [model.encode(text) for text in documents.texts]
     assert max(len(ids) for ids, _ in coded) > LENGTH, "else nothing is cut"
+    texts = tuple(text[: int(spans[:LENGTH][-1, 1])] for text, (_, spans) in zip(documents.texts, coded, strict=True))
     lengths = tuple(min(LENGTH, len(ids)) for ids, _ in coded)
     metric = plugins.metric("sparse_probing")(Setting(32, 64, 64, 300, 8, lengths, variant.W_dec.norm(dim=1), units.statistics, W_dec=variant.W_dec.detach()))
     for document, ((ids, spans), rows) in enumerate(zip(coded, lengths, strict=True)):
         tokens = torch.tensor([[model.bos, *ids[:LENGTH].tolist()]])
         x = model.capture(tokens).activation[0, 1:].float() * units.scale
-        assert spans is not None
         place, span = torch.full((rows,), document), torch.from_numpy(spans[:LENGTH].astype(np.int64))
         massive = units.is_massive(x / units.scale)
-        text = Text(x, place, torch.arange(rows), tokens[0, 1:], span, massive, documents.texts, Rest(x, ~massive, x[:, 0]), model.embed, documents.labels)
+        text = Text(x, place, torch.arange(rows), tokens[0, 1:], span, massive, texts, Rest(x, ~massive, x[:, 0]), model.embed, documents.labels)
         with torch.no_grad():
             codes = variant.encode(x, READING)
             metric.update(Batch(text, variant.decode(codes), codes))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from sae_bench_htopk import keys, suite
-from sae_bench_htopk.labelled_text import Classes, Part, Tagged
+from sae_bench_htopk.document_classes import Classes, Part
 from sae_bench_htopk.suite import SuiteError
+from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub
 from tests.test_suite import GOOD
 
@@ -52,6 +53,7 @@ BAD = [  # (what is replaced, by what, the key that the message names, what the 
     ("length: 64", "label: x", "labelled.pairs.parts", "label is given too, wanted one of the two"),
     ("length: 64", "names: {a: b}", "labelled.pairs.names", "each of the parts names its own class, wanted none"),
     ("{label: de, name: de-en}", "{label: de, paths: [a.json]}", "labelled.pairs.parts", "paths is given, which is no key of this source"),
+    ("{label: de, name: de-en}", "{label: en, name: en-fr, column: translation.en}", "labelled.pairs.parts", "one is given twice, wanted every one once"),
     ("{label: de, name: de-en}", "{name: de-en}", "labelled.pairs.parts[1]", "the key label is missing, wanted text"),
     ("{label: de, name: de-en}", "{label: de, nmae: de-en}", "labelled.pairs.parts[1].nmae", "did you mean name?"),
     ("match: ending", "match: end", "labelled.code.match", "end is not known here; did you mean ending? known: ending, whole"),
