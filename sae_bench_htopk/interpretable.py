@@ -25,11 +25,11 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
 }
 WORDS = (
     "No judge: labels are the exact syntax of Python text or those of labelled data sets, and contexts are compared by the language model's own input "
-    "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away, chance 0.5. Intruder: how often the one context of "
-    "five in which a latent is silent is the least like the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, 0 for random rows. Token "
-    "purity: how few tokens it fires on, 0 for a random latent. Absorbed (lower is better): rows of a label within another on which the outer label's latents "
-    "are silent and another latent stands in for them. Intervals over documents of all but probing and absorption are first-order (the infinitesimal "
-    "jackknife): near a floor they are somewhat too narrow."
+    "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away (or that a suite chose), chance 0.5. Intruder: how "
+    "often the one context of five in which a latent is silent is the least like the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, "
+    "0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): rows of a label within "
+    "another on which the outer label's latents are silent and another latent stands in for them. Intervals over documents of all but probing and absorption "
+    "are first-order (the infinitesimal jackknife): near a floor they are somewhat too narrow."
 )
 SIGNS = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training. "

@@ -70,8 +70,8 @@ class Runner:
         text, context = self.suite.text, chosen.context
         held_out = Shown(*self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents))
         wanted = texts(name for item in self.items for _, some in item.missing for names in some.values() for name in names)
-        labels = labelled(self.suite.labelled, [name for name in wanted if name != HELD_OUT], self.model.encode, context)
-        self.shown = {HELD_OUT: held_out} | labels
+        others = {name: self.suite.labelled[name].text for name in wanted if name != HELD_OUT}
+        self.shown = {HELD_OUT: held_out} | labelled(others, self.model.encode, context)
         self.calibration, _ = self.corpus.sample("calibration", self.ids, context, text.calibration.tokens, None)
         if any(item.todo == "train" for item in self.items):
             self.corpus.require("train", self.ids, tokens_wanted(recipe), recipe.tokens)

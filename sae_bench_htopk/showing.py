@@ -8,7 +8,6 @@ import numpy as np
 from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.labelled_text import read
 from sae_bench_htopk.labels import Labels
-from sae_bench_htopk.suite import Labelled
 from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Document, TextError
 from sae_bench_htopk.windows import Encode, Window, cut
@@ -27,9 +26,9 @@ class Shown(NamedTuple):
         return sum(len(window.ids) for window in self.windows)
 
 
-def labelled(texts: Mapping[str, Labelled], names: list[str], encode: Encode, context: int) -> dict[str, Shown]:
-    """Reads these labelled texts and cuts the beginning of each document into windows. Raises TextError if one cannot be read."""
-    return {name: shown(texts[name].text, name, encode, context) for name in names}
+def labelled(texts: Mapping[str, Classes | Tagged], encode: Encode, context: int) -> dict[str, Shown]:
+    """Reads labelled texts, by name, and cuts the beginning of each document into windows. Raises TextError if one cannot be read."""
+    return {name: shown(text, name, encode, context) for name, text in texts.items()}
 
 
 def shown(text: Classes | Tagged, name: str, encode: Encode, context: int) -> Shown:
