@@ -36,16 +36,19 @@ class Absorption(Metric):
     columns = (
         Column("absorption", "lower", "rows of a label within another (docstring, in string) where all main latents of the outer one are silent and one other "
                "latent carries its direction",
-               formula="mean over pairs of the share of rows, of those a probe on x gets right, with no main latent and max a (w . p) >= 0.4 sum a (w . p), "
-               "its cosine(w, p) >= 0.025; p: weights of a logistic regression on x; main latents are chosen on rows without the inner label",
-               source="Chanin et al. 2024 (arXiv:2409.14507) as SAEBench (arXiv:2503.09532) has it; labels, the rows that main latents are chosen on, "
-               "and codes in place of x in the sum: ours",
-               pitfall="an undertrained SAE, or one whose main latents are broad by chance, looks good; the fewer the codes, the more easily one carries 0.4: "
-               "compare at equal L0; one latent for each inner label and none for the outer one counts too, and shows in absorption_rest; made for language "
-               "models of 1B parameters and dictionaries of 16k latents or more: on smaller ones read it beside the controls", paired=True),
+               formula="mean over pairs of the share of rows, of those a probe on x gets right, with no main latent and max a (w . p) >= 0.4 total, its "
+               "cosine(w, p) >= 0.025; total = max(sum a (w . p), (x - b_dec) . p) > 0; p: weights, of length 1, of a logistic regression on x; pairs whose "
+               "probe has F1 > 0.6 and gets 20 rows with the inner label right; main latents are chosen on rows without the inner label",
+               source="Chanin et al. 2024 (arXiv:2409.14507) as SAEBench (arXiv:2503.09532) has it; labels, how main latents are chosen, the 20 rows, and "
+               "b_dec and the codes' own sum in the total, which is x . p there: ours",
+               pitfall="an SAE whose codes carry little of the direction, as an undertrained one, or whose main latents are broad by chance, looks good; main "
+               "latents fire more easily among more codes: compare at equal L0; one latent for each inner label and none for the outer one counts too, and "
+               "shows in absorption_rest; made for language models of 1B parameters and dictionaries of 16k latents or more: on smaller ones read it beside "
+               "the controls", paired=True),
         Column("absorption_fraction", "lower", "the same by degrees: how much of the direction up to 3 other latents carry, beside main latents that may fire",
                formula="mean over pairs and rows of o / (o + m), m and o: a (w . p) summed over main latents, over the 3 others of cosine >= 0.1 that carry "
-               "most, with o <= total - m; 0 where o < 0.4 total", source="SAEBench (arXiv:2503.09532)", pitfall="as absorption"),
+               "most, with o <= total - m; 0 where o < 0.4 total, m >= total or total <= 0; total as in absorption", source="SAEBench (arXiv:2503.09532); "
+               "ours: as absorption", pitfall="as absorption"),
         Column("silent", "neither", "rows of these where all main latents are silent, absorbed or not: what absorption could come to",
                formula="mean over pairs of the share of rows", source="ours", pitfall="main latents that are bad are silent often, and everywhere"),
         Column("absorption_rest", "neither", "absorption on rows of the outer labels that carry none within them: what comes of bad main latents, or of none "
@@ -76,18 +79,18 @@ class Absorption(Metric):
 
     def find(self) -> tuple[Questions, list[Told]] | Missing:
         """Main latents of every family, and what became of its direction on its rows."""
-        if self.setting.W_dec is None:
-            return Missing("the decoder is not known, so neither is what a latent carries")
+        if self.setting.W_dec is None or self.setting.b_dec is None:
+            return Missing("the decoder or its bias is not known, so neither is what a latent carries, and of what")
         questions = questions_of(self.codes.sample, self.texts, self.labels)
         if isinstance(questions, Missing):
             return questions
         found = pairs(self.codes.sample, questions)
         if isinstance(found, Missing):
             return found
-        told = self.of_pairs(found, questions, self.setting.W_dec.detach().float())
+        told = self.of_pairs(found, questions, self.setting.W_dec.detach().float(), self.setting.b_dec.detach().cpu().double().numpy())
         return (questions, told) if told else Missing("no latent fires more on the rows of an outer label than on others")
 
-    def of_pairs(self, found: tuple[Pair, ...], questions: Questions, W: Float[Tensor, "latents d"]) -> list[Told]:
+    def of_pairs(self, found: tuple[Pair, ...], questions: Questions, W: Float[Tensor, "latents d"], b: Float[np.ndarray, " d"]) -> list[Told]:
         """All pairs whose outer label has a main latent."""
         norms = W.norm(dim=1).cpu().double().numpy()
         directions = torch.from_numpy(np.stack([pair.direction for pair in found])).to(W)
@@ -96,7 +99,8 @@ class Absorption(Metric):
         for pair, carries in zip(found, carried.T, strict=True):
             if (main := main_latents(matrix, norms, questions, pair)).latents:
                 cosine = np.divide(carries, norms, out=np.zeros_like(carries), where=norms > 0)
-                result = absorbed(rows_of(self.codes.codes, questions.rows[pair.rows]), carries, cosine, main.latents)
+                codes, on_x = rows_of(self.codes.codes, questions.rows[pair.rows]), pair.on_x - float(b @ pair.direction)
+                result = absorbed(codes, carries, cosine, main.latents, on_x)
                 told.append(Told(pair, main, result, self.counted(pair, result, questions)))
         return told
 

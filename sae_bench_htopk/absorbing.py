@@ -1,7 +1,12 @@
 """Feature absorption (Chanin et al. 2024, arXiv:2409.14507): a label's own latents fall silent on some of its rows, and another latent speaks for them.
 
-The rules and their numbers are SAEBench's (arXiv:2503.09532), which look at what latents carry along the label's direction, where the first
-paper ablated them.
+From SAEBench (arXiv:2503.09532), which looks at what latents carry along a probe's direction where the first paper ablated them: when a row counts
+as absorbed and by what fraction, and the numbers in that (.025, .4, .1, 3); that shares are of what x itself carries; that only rows that the probe
+gets right are asked, of probes whose F1 is above 0.6; 10 main latents at most, each of which must add 0.03 to F1.
+
+Ours: labels within labels where SAEBench has words by their first letter, a row of text for each word, and the least number of such rows (SAEBench
+has another least: 20 of the 26 letters must be told); x less b_dec, since codes say nothing of b_dec, and what the codes carry in its place where
+that is more; the probe's fit; by what main latents are chosen, and on which rows (`main_latents`, where the first paper and SAEBench fit probes on codes).
 """
 
 from dataclasses import dataclass
@@ -20,8 +25,9 @@ from sae_bench_htopk.questions import CHOOSE, FIT, LEAST, SCORE, Questions
 from sae_bench_htopk.sample import Sample
 
 MOST, JUMP = 10, 0.03  # main latents at most, and the F1 that each one after the first must add
-ALIGNED, SHARE = 0.025, 0.4  # cosine and share of what all codes carry that make the strongest latent an absorber
+ALIGNED, SHARE = 0.025, 0.4  # cosine and share of a row's total that make the strongest latent an absorber
 FEW, NEAR = 3, 0.1  # latents whose shares are summed in the fraction, and the cosine of each
+CLEAR, ENOUGH = 0.6, 20  # what a probe's F1 must exceed, and the rows with the inner label that it must get right, on SCORE
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +40,23 @@ class Pair:
     f1: float  # of the probe on x, on SCORE
     rows: Int[np.ndarray, " scored"]  # of the questions, in SCORE: those with the inner label, and those with none within the outer one
     inside: Bool[np.ndarray, " scored"]  # which carry the inner label
+    on_x: Float[np.ndarray, " scored"]  # x . direction
 
 
 @lru_cache(maxsize=2)
 def pairs(sample: Sample, questions: Questions) -> tuple[Pair, ...] | Missing:
-    """Every label that has another within it, each with enough rows, with every such other: the same for all SAEs."""
+    """Every label that x shows and that has another within it, with every such other, each with enough rows: the same for all SAEs."""
     x, tellable = sample.rows.x.double().numpy()[questions.rows], questions.tellable
-    found: list[Pair] = []
-    for outer in tellable:
-        within = [inner for inner, label in enumerate(questions.labels) if label.within == questions.labels[outer].name]
-        if set(within) & set(tellable):
-            found += pairs_of(x, questions, outer, within)
-    return tuple(found) or Missing(f"no label has another within it, both on and off in at least {LEAST} sampled rows of each third of the documents")
+    within = {outer: [inner for inner, label in enumerate(questions.labels) if label.within == questions.labels[outer].name] for outer in tellable}
+    asked = {outer: inner for outer, inner in within.items() if set(inner) & set(tellable)}
+    if not asked:
+        return Missing(f"no label has another within it, both on and off in at least {LEAST} sampled rows of each third of the documents")
+    found = tuple(pair for outer, inner in asked.items() for pair in pairs_of(x, questions, outer, inner))
+    return found or Missing(f"no probe on x tells a label with others within it at an F1 above {CLEAR}, getting {ENOUGH} rows of one of these right")
 
 
 def pairs_of(x: Float[np.ndarray, "asked d"], questions: Questions, outer: int, within: list[int]) -> list[Pair]:
-    """Those of one outer label, by its probe: a logistic regression on x, fitted on FIT."""
+    """Those of one outer label, by its probe: a logistic regression on x, fitted on FIT; none if x does not show the label, as nothing could be absorbed."""
     fit, score = (questions.rows_of(outer, part) for part in (FIT, SCORE))
     direction, bias = probe(x[fit], questions.carries[fit, outer])
     says, label = x[score] @ direction + bias > 0, questions.carries[score, outer]
@@ -58,7 +65,9 @@ def pairs_of(x: Float[np.ndarray, "asked d"], questions: Questions, outer: int, 
     found = []
     for inner in sorted(set(within) & set(questions.tellable)):
         inside = questions.carries[right, inner]
-        found.append(Pair(outer, inner, direction, f1, right[inside | rest], inside[inside | rest]))
+        if f1 > CLEAR and inside.sum() >= ENOUGH:
+            rows = right[inside | rest]
+            found.append(Pair(outer, inner, direction, f1, rows, inside[inside | rest], x[rows] @ direction))
     return found
 
 
@@ -110,9 +119,12 @@ class Absorbed(NamedTuple):
     strongest: Int[np.ndarray, " rows"]  # the latent that carries most; -1 where none fires
 
 
-def absorbed(codes: Codes, carries: Float[np.ndarray, " latents"], cosine: Float[np.ndarray, " latents"], main: list[int]) -> Absorbed:
-    """On rows of `codes`: each code carries its value times what its latent `carries`, w . direction; a row's total is the direction's part of x_hat - b_dec.
+def absorbed(
+    codes: Codes, carries: Float[np.ndarray, " latents"], cosine: Float[np.ndarray, " latents"], main: list[int], on_x: Float[np.ndarray, " rows"]
+) -> Absorbed:
+    """On rows of `codes`: each code carries its value times what its latent `carries`, w . direction, and x - b_dec carries `on_x`.
 
+    A row's total is `on_x`, or what all codes carry, if that is more: codes that carry next to nothing stand in for nothing, however they share it.
     A row whose total is not above 0 has nothing to absorb.
     """
     values, latents, offsets = (part.numpy() for part in codes)
@@ -124,7 +136,7 @@ def absorbed(codes: Codes, carries: Float[np.ndarray, " latents"], cosine: Float
 
     own = np.isin(latents, main)
     silent = np.bincount(owner[own], minlength=rows) == 0
-    total, mine = of_rows(np.ones_like(own)), of_rows(own)
+    total, mine = np.maximum(of_rows(np.ones_like(own)), on_x), of_rows(own)
     order = np.lexsort((latents, -part, owner))  # each row's codes by what they carry, ties to the first latent
     fires, first = np.diff(offsets) > 0, np.full(rows, -1)
     first[fires] = order[offsets[:-1][fires]]

@@ -344,6 +344,7 @@ class Setting(NamedTuple):
     shells: Int[Tensor, " latents"] | None = None  # the nested dictionary that each latent belongs to, the innermost 0; None: there is one
     W_dec: Float[Tensor, "latents d"] | None = None
     order: Int[Tensor, " latents"] | None = None  # latents by importance on calibration text, the first to be kept first, inner shells before outer ones
+    b_dec: Float[Tensor, " d"] | None = None  # what the decoder adds to the sum of codes
 
 
 class Metric(ABC):

@@ -140,7 +140,7 @@ def empty(
         norms = W_dec.norm(dim=1)
         for reading, wanted in job.readings.items():
             usable = min(reading.latents or len(norms), len(norms))
-            setting = Setting(model.d, len(norms), usable, documents, reading.k, lengths, norms, statistics, shells, W_dec, order)
+            setting = Setting(model.d, len(norms), usable, documents, reading.k, lengths, norms, statistics, shells, W_dec, order, job.variant.b_dec.detach())
             held[index, reading] = {name: kind(setting) for name, kind in wanted.items()}
     return held
 

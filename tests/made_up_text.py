@@ -18,6 +18,7 @@ EMBEDDINGS = torch.randn(50, 16, generator=torch.Generator().manual_seed(4))
 SOURCE = (
     'import os\nclass A:\n    """Text of it."""\n    def f(self, x):\n        # a note on x\n        return g(x, "word", h(x))\nb = len(os.sep) + 100\n' * 6
 )
+STRING = re.compile(r'"""[^"]*"""|"[^"]*"')
 
 
 @dataclass
@@ -85,18 +86,24 @@ def turned(word: str, places: int) -> str:
     return "".join(chr((ord(letter) - ord("a") + places) % 26 + ord("a")) for letter in word.lower())
 
 
+def in_string(text: str, start: int) -> bool:
+    """Whether the token of three characters that starts there touches a string."""
+    return any(found.start() < start + 3 and start < found.end() for found in STRING.finditer(text))
+
+
 def made_up(seed: int = 0, rows: int = 100, documents: int = DOCUMENTS) -> Batch:
-    """Documents of `rows` rows each, in turns; one row in twenty is massive; codes are random, as often as 1 / latent."""
+    """Documents of `rows` rows each, in turns; one row in twenty is massive; codes are random, as often as 1 / latent. x shows which rows are in strings."""
     random = torch.Generator().manual_seed(seed)
     count = rows * documents
     x = torch.randn(count, D, generator=random) + 2
+    texts = [re.sub(r"\b(Text|it|A|f|x|note|on|g|word|h|b)\b", lambda found, index=index: turned(found[0], index), SOURCE) for index in range(documents)]
+    x[:, 0] += 6 * torch.tensor([in_string(texts[row % documents], 3 * (row // documents)) for row in range(count)])
     massive = torch.arange(count) % 20 == 7
     x[massive] *= 50
     x_hat = x + 0.5 * torch.randn(count, D, generator=random)
     codes = torch.rand(count, LATENTS, generator=random) * (torch.rand(count, LATENTS, generator=random) < 1 / torch.arange(1, LATENTS + 1))
     codes[:, 20] = 0  # a dead latent, and one that fires on massive rows only
     codes[:, 21] = massive.float()
-    texts = [re.sub(r"\b(Text|it|A|f|x|note|on|g|word|h|b)\b", lambda found, index=index: turned(found[0], index), SOURCE) for index in range(documents)]
     return read(x, x_hat, torch.arange(count) % documents, codes, texts, massive)
 
 
@@ -114,7 +121,8 @@ def measured(name: str, batches: list[Batch], documents: int = DOCUMENTS, norms:
     """A metric that has seen all batches."""
     rows = torch.cat([batch.text.document for batch in batches]).bincount(minlength=documents)
     d, statistics = batches[0].text.x.shape[1], Statistics(torch.full((batches[0].text.x.shape[1],), 2.0), SPECTRUM[: batches[0].text.x.shape[1]].diag())
-    metric = plugins.metric(name)(Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics, W_dec=ROWS[:, :d]))
+    setting = Setting(d, LATENTS, LATENTS, documents, RANK, tuple(rows.tolist()), norms, statistics, W_dec=ROWS[:, :d], b_dec=statistics.mean)
+    metric = plugins.metric(name)(setting)
     for batch in batches:
         metric.update(batch)
     return metric

@@ -138,13 +138,15 @@ def test_no_metric_depends_on_how_text_is_cut_into_batches(model: SubjectModel) 
 
 
 def test_a_metric_is_told_of_the_reading_and_the_text(model: SubjectModel) -> None:
-    """Budget, usable latents, rows of each document, norms of decoder rows and the training text's statistics."""
+    """Budget, usable latents, rows of each document, the decoder with its bias and norms, and the training text's statistics."""
     job, everything, known = Job(sae("topk", model), {Reading(K, 32): {"sparsity": plugins.metric("sparsity")}}), windows(), units(model)
     setting = empty(model, [job], len(TEXTS), lengths(everything, len(TEXTS)), known)[0, Reading(K, 32)]["sparsity"].setting
     batch = collate(everything, CONTEXT, BOS)
     assert setting.rows == tuple(batch.document[batch.real].bincount().tolist())
     assert (setting.k, setting.latents, setting.usable) == (K, LATENTS, 32) and setting.statistics is known.statistics
     assert setting.norms is not None and torch.equal(setting.norms, job.variant.W_dec.norm(dim=1))
+    assert setting.W_dec is not None and torch.equal(setting.W_dec, job.variant.W_dec) and not setting.W_dec.requires_grad
+    assert setting.b_dec is not None and torch.equal(setting.b_dec, job.variant.b_dec) and not setting.b_dec.requires_grad
 
 
 def test_columns_that_are_not_resampled_have_no_interval(model: SubjectModel) -> None:
