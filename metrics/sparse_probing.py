@@ -15,9 +15,11 @@ from sae_bench_htopk.floors import Plain, floors, plain_of
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.pooled import PooledCodes, plain_of_documents
 from sae_bench_htopk.probing import Told, detectors, probes
-from sae_bench_htopk.questions import LEAST
+from sae_bench_htopk.questions import LEAST, LEAST_DOCUMENTS, SHUFFLES
 from sae_bench_htopk.resampling import interval
 from sae_bench_htopk.sample import SampledCodes, sampled
+from sae_bench_htopk.scoring import mean_of_known
+from sae_bench_htopk.transcript import Transcript, follow
 
 ROWS = 12_000
 
@@ -78,23 +80,29 @@ class SparseProbing(Metric):
                pitfall="the probe's cut at even odds is fitted on other documents and may sit badly"),
         Column("f1", "higher", "concept alignment: one latent's firing as the label, without any fit",
                formula="2 hits / (rows with the label + rows where it fires) of the latent of best F1 on other documents, mean over labels",
-               source="as sparse probing; F1 of firing: ours", pitfall="a latent that always fires has 2p / (1 + p) for a label as frequent as p"),
+               source="as sparse probing; F1 of firing: ours", pitfall="chance is not 0: read it beside floor_f1, which the more frequent labels raise"),
         Column("baseline_channel", "neither", "auc_1 with one raw channel of x in place of a latent: what needs no SAE", formula="as auc_1",
                source="SAEBench (arXiv:2503.09532)", pitfall="channels are far fewer than latents, so the search among them is weaker"),
-        Column("baseline_full", "neither", "the same with all channels of x: a ceiling", formula="as auc_1, channels standardised",
+        Column("baseline_full", "neither", "the same with all channels of x: a ceiling",
+               formula="as auc_1, channels standardised; nothing is chosen, so that all documents that are not scored fit it",
                source="SAEBench (arXiv:2503.09532)", pitfall="with many channels for each fitted row it overfits, and a few latents may pass it"),
         Column("floor_token", "neither", "the same from the current token alone, without the model (of a document: which tokens it has)",
-               formula="as auc_1, one 0-or-1 feature for each token of the vocabulary", source="control: Hewitt & Liang 2019 (arXiv:1909.03368)",
-               pitfall="what passes it knows more than the token, though the token before may be enough"),
-        Column("floor_random", "neither", "auc_1 with the best of as many random directions of x as there are latents", formula="as auc_1",
-               source="control: Hewitt & Liang 2019 (arXiv:1909.03368); ours", pitfall="directions are of one draw, the same for every SAE"),
-        Column("floor_shuffled", "neither", "auc_1 where labels are dealt out anew among rows before the search: 0.5 unless something leaks",
-               formula="as auc_1", source="control tasks: Hewitt & Liang 2019 (arXiv:1909.03368)", pitfall="one shuffle: a few hundredths off 0.5 are chance"),
+               formula="as auc_1, one 0-or-1 feature for each token of the vocabulary, fitted on all shown tokens of the documents that are not scored",
+               source="control: Hewitt & Liang 2019 (arXiv:1909.03368)",
+               pitfall="what passes it knows more than the token, though the token before may be enough; tokens that no fitted document has tie"),
+        Column("floor_random", "neither", "auc_1 with the best of as many random directions of x as there are latents in use", formula="as auc_1",
+               source="control: Hewitt & Liang 2019 (arXiv:1909.03368); ours", pitfall="of one draw: the same for every SAE with as many latents in use"),
+        Column("floor_shuffled", "neither", "auc_1 of labels that mean nothing: moved on along the text before the search, runs of rows kept together",
+               formula=f"as auc_1, labels shifted within each third of the documents, mean of {SHUFFLES} shifts; those of whole documents dealt out anew",
+               source="control tasks: Hewitt & Liang 2019 (arXiv:1909.03368); shifts: ours",
+               pitfall="0.5 on average: how far it is off tells what chance does to a mean over so many labels, and one label strays farther"),
+        Column("floor_f1", "neither", "the F1 of a latent that always fires", formula="2p / (1 + p) of a label on in a share p of scored rows, mean of labels",
+               source="ours", pitfall="the most that firing by chance can have: by chance at a rate of q, it has 2pq / (p + q)"),
     )  # fmt: skip
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.codes, self.pooled = SampledCodes.empty(ROWS), PooledCodes()
+        self.codes, self.transcript, self.pooled = SampledCodes.empty(ROWS), Transcript.empty(), PooledCodes()
         self.texts = tuple[str, ...]()
         self.labels: Labels | None = None
         self.fitted: Probed | Missing | None = None
@@ -114,7 +122,7 @@ class SparseProbing(Metric):
         if text.labels is not None and text.labels.whole:
             self.pooled.add(text, batch.codes, self.setting.latents)
         else:
-            self.codes = sampled(self.codes, text, batch.codes)
+            self.codes, self.transcript = sampled(self.codes, text, batch.codes), follow(self.transcript, text)
 
     def probed(self) -> Probed | Missing:
         """The probes of each label, fitted once whatever weights are asked for, or the reason why there are none."""
@@ -128,14 +136,14 @@ class SparseProbing(Metric):
         if self.labels is not None and self.labels.whole:
             plain, held = plain_of_documents(self.pooled.pool, self.texts, self.labels), self.pooled
         else:
-            plain = plain_of(self.codes.sample, self.texts, self.labels)
+            plain = plain_of(self.codes.sample, self.transcript, self.texts, self.labels)
         if isinstance(plain, Missing):
             return plain
         questions, labels = plain.questions, plain.questions.probed
         codes = held.matrix(self.setting.latents)[questions.rows]
-        by_count, by_chance = probes(codes, questions, labels, (1, 2, 5)), probes(codes, questions.shuffled, labels, (1,))
-        firing = detectors(codes, questions, labels)
-        told = [Told(one, two, five, chance, fires) for (one, two, five), (chance,), fires in zip(by_count, by_chance, firing, strict=True)]
+        by_count, firing = probes(codes, questions, labels, (1, 2, 5)), detectors(codes, questions, labels)
+        by_chance = zip(*([chance for (chance,) in probes(codes, dealt, labels, (1,))] for dealt in questions.shuffled), strict=True)
+        told = [Told(one, two, five, chance, fires) for (one, two, five), chance, fires in zip(by_count, by_chance, firing, strict=True)]
         return Probed(plain, labels, told)
 
     def scores(self, probed: Probed, draws: Float[Tensor, "draws documents"]) -> dict[str, Float[np.ndarray, "labels draws"]]:
@@ -153,14 +161,18 @@ class SparseProbing(Metric):
         """Means over the labels that the token does not give away and that have rows of any weight on both sides."""
         probed = self.probed()
         if isinstance(probed, Missing) or not probed.headline.any():
-            reason = probed if isinstance(probed, Missing) else Missing(f"no label that takes more than the token to tell has {LEAST} rows on and off")
+            reason = (
+                probed
+                if isinstance(probed, Missing)
+                else Missing(f"no label that takes more than the token to tell has {LEAST} rows of {LEAST_DOCUMENTS} documents on and off")
+            )
             return [{column.name: reason for column in self.columns} for _ in draws]
         found = self.scores(probed, draws)
         self.drawn = found["auc_1"]
         headline = {name: values[probed.headline] for name, values in found.items()}
-        counted = ~np.isnan(headline["auc_1"])
+        means = {name: mean_of_known(values).tolist() for name, values in headline.items()}
         none = Missing("no label has rows of any weight on both sides")
-        return [{name: float(values[here, index].mean()) if here.any() else none for name, values in headline.items()} for index, here in enumerate(counted.T)]
+        return [{name: none if np.isnan(found[index]) else found[index] for name, found in means.items()} for index in range(len(draws))]
 
     def details(self) -> Mapping[str, Any]:
         """Every label's numbers and the latents that tell it, the interval of auc_1 if draws were asked for, and the labels that had too few rows."""

@@ -1,4 +1,4 @@
-"""How well labels are told without any SAE: by a raw channel, by all of them, by the token itself, by random directions. The same for every SAE."""
+"""How well labels are told without any SAE: by a raw channel, by all of them, by the token itself, by random directions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,17 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.labels import Labels
+from sae_bench_htopk.logistic import token_odds
 from sae_bench_htopk.probing import difference, probe, probes, ranking
-from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, Questions, questions_of
+from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, Questions, of_every_token, questions_of
 from sae_bench_htopk.sample import Sample
 from sae_bench_htopk.scoring import RankedScores
+from sae_bench_htopk.transcript import Transcript
 
 CHUNK = 1024  # random directions made at a time
 
@@ -29,7 +31,7 @@ class Plain:
 
     questions: Questions
     x: Float[np.ndarray, "rows d"]  # of all rows, asked or not
-    tokens: sparse.csr_matrix  # how often each token stands in each row
+    token: list[RankedScores]  # each label by which token stands there; of a document, by which ones and how often
 
     @property
     def asked(self) -> Float[np.ndarray, "asked d"]:
@@ -44,21 +46,27 @@ class Plain:
     @cached_property
     def full(self) -> list[RankedScores]:
         """All channels of x."""
-        return self.fitted(self.asked, StandardScaler())
+        return fitted(self.asked, self.questions, StandardScaler())
 
-    @cached_property
-    def token(self) -> list[RankedScores]:
-        """Which token stands there; of a document, which ones and how often."""
-        return self.fitted(self.tokens[self.questions.rows], Normalizer())
 
-    def fitted(self, features: np.ndarray | sparse.csr_matrix, scaler: Any) -> list[RankedScores]:
-        """scikit-learn's logistic regression for each label on all features: fitted on FIT, scored on SCORE."""
-        found, questions = [], self.questions
-        for label in questions.probed:
-            fit, score = (questions.rows_of(label, part) for part in (FIT, SCORE))
-            model = make_pipeline(scaler, LogisticRegression(class_weight="balanced", max_iter=1000)).fit(features[fit], questions.carries[fit, label])
-            found.append(ranking(model.decision_function(features[score]), questions, label))
-        return found
+def fitted(features: np.ndarray | sparse.csr_matrix, questions: Questions, scaler: Any) -> list[RankedScores]:
+    """scikit-learn's logistic regression for each label on all features of the asked rows: scored on SCORE, fitted on all others, since nothing is chosen."""
+    found = []
+    for label in questions.probed:
+        fit, score = questions.rows_of(label, CHOOSE, FIT), questions.rows_of(label, SCORE)
+        model = make_pipeline(scaler, LogisticRegression(class_weight="balanced", max_iter=1000)).fit(features[fit], questions.carries[fit, label])
+        found.append(ranking(model.decision_function(features[score]), questions, label))
+    return found
+
+
+def told_by_token(questions: Questions, token: Int[np.ndarray, " asked"], every: Questions, spelled: Int[np.ndarray, " shown"]) -> list[RankedScores]:
+    """Each label by the token alone: fitted on `every` token that was shown of documents that are not scored, which are `spelled` so."""
+    found, vocabulary = [], 1 + max(token.max(initial=0), spelled.max(initial=0))
+    for label in questions.probed:
+        asked, carries = every.asked(label), every.carries[:, label]
+        odds = token_odds(*(np.bincount(spelled[side], minlength=vocabulary) for side in (asked & carries, asked & ~carries)))
+        found.append(ranking(odds[token[questions.rows_of(label, SCORE)]], questions, label))
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -85,19 +93,15 @@ def directions(apart: Float[np.ndarray, "labels d"], count: int) -> Float[np.nda
     return best
 
 
-def counted(owner: Int[np.ndarray, " tokens"], token: Int[np.ndarray, " tokens"], rows: int) -> sparse.csr_matrix:
-    """How often each row has each token."""
-    return sparse.csr_matrix((np.ones(len(token)), (owner, token)), shape=(rows, int(token.max(initial=0)) + 1))
-
-
 @lru_cache(maxsize=2)
-def plain_of(sample: Sample, texts: tuple[str, ...], labels: Labels | None) -> Plain | Missing:
-    """The questions of a sample of rows, or why there are none."""
+def plain_of(sample: Sample, transcript: Transcript, texts: tuple[str, ...], labels: Labels | None) -> Plain | Missing:
+    """The questions of a sample of rows of this text, or why there are none."""
     questions = questions_of(sample, texts, labels)
     if isinstance(questions, Missing):
         return questions
-    rows = sample.rows
-    return Plain(questions, rows.x.numpy(), counted(np.arange(len(rows.token)), rows.token, len(rows.token)))
+    every = of_every_token(questions, transcript, texts, labels)
+    token = told_by_token(questions, sample.rows.token[questions.rows], every, transcript.sorted[1].token[every.rows])
+    return Plain(questions, sample.rows.x.numpy(), token)
 
 
 @lru_cache(maxsize=8)

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
+from sklearn.preprocessing import Normalizer
 from torch import Tensor
 
 from sae_bench_htopk import ops
 from sae_bench_htopk.contract import Codes, Missing, Text
-from sae_bench_htopk.floors import Plain, counted
+from sae_bench_htopk.floors import Plain, fitted
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.questions import questions_of_documents
 
@@ -52,7 +53,7 @@ class Pool:
     def tokens(self) -> sparse.csr_matrix:
         """How often each document has each token."""
         owner, token = (np.concatenate([getattr(piece, name) for piece in self.pieces]) for name in ("document", "token"))
-        return counted(owner, token, len(self.rows))
+        return sparse.csr_matrix((np.ones(len(token)), (owner, token)), shape=(len(self.rows), int(token.max(initial=0)) + 1))
 
 
 @lru_cache(maxsize=8)
@@ -93,4 +94,6 @@ def plain_of_documents(pool: Pool, texts: tuple[str, ...], labels: Labels) -> Pl
     if not pool.pieces:
         return Missing("no held-out text")
     questions = questions_of_documents(np.flatnonzero(pool.rows), texts, labels)
-    return questions if isinstance(questions, Missing) else Plain(questions, pool.means(), pool.tokens())
+    if isinstance(questions, Missing):
+        return questions
+    return Plain(questions, pool.means(), fitted(pool.tokens()[questions.rows], questions, Normalizer()))

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from sae_bench_htopk.logistic import decisions
 from sae_bench_htopk.questions import CHOOSE, FIT, SCORE, Questions
-from sae_bench_htopk.scoring import RankedScores, Tally
+from sae_bench_htopk.scoring import RankedScores, Tally, mean_of_known
 
 Features: TypeAlias = sparse.csr_matrix | sparse.csc_matrix | np.ndarray  # [rows, features]
 
@@ -99,21 +99,23 @@ def detectors(codes: sparse.csr_matrix, questions: Questions, labels: Sequence[i
 
 
 class Told(NamedTuple):
-    """How one label is told by one latent, by two and by five, by one where labels are shuffled, and by the firing of one latent alone."""
+    """How one label is told by one latent, by two and by five, by one where labels are shuffled, time and again, and by the firing of one latent alone."""
 
     one: Probe
     two: Probe
     five: Probe
-    shuffled: Probe
+    shuffled: tuple[Probe, ...]
     firing: Detector
 
     def scores(self, draws: Float[np.ndarray, "draws documents"]) -> dict[str, Float[np.ndarray, " draws"]]:
         """One number for each way and draw on the rows of SCORE; NaN where positives or negatives have no weight."""
+        both = self.firing.tally.both(draws)
         return {
             "auc_1": self.one.ranked.auc(draws),
             "auc_2": self.two.ranked.auc(draws),
             "auc_5": self.five.ranked.auc(draws),
             "balanced_1": self.one.tally.balanced(draws),
-            "f1": np.where(self.firing.tally.both(draws), self.firing.tally.f1(draws), np.nan),
-            "floor_shuffled": self.shuffled.ranked.auc(draws),
+            "f1": np.where(both, self.firing.tally.f1(draws), np.nan),
+            "floor_f1": np.where(both, self.firing.tally.always(draws), np.nan),
+            "floor_shuffled": mean_of_known(np.stack([probe.ranked.auc(draws) for probe in self.shuffled])),
         }

@@ -11,6 +11,12 @@ def divided(above: Float[np.ndarray, "..."], below: Float[np.ndarray, "..."]) ->
         return np.asarray(np.where(below > 0, above / below, np.nan))
 
 
+def mean_of_known(values: Float[np.ndarray, "some draws"]) -> Float[np.ndarray, " draws"]:
+    """For each draw the mean of what is not NaN, and NaN where all is."""
+    known = ~np.isnan(values)
+    return divided(np.where(known, values, 0).sum(0), known.sum(0).astype(np.float64))
+
+
 class Tally:
     """Hits and misses of a yes-or-no prediction, counted per document. Every number is NaN where no row that it divides by has weight."""
 
@@ -36,6 +42,12 @@ class Tally:
         """2 hits / (positives + predicted positives)."""
         _, wrong_yes, wrong_no, right_yes = self.kinds(weights)
         return divided(2 * right_yes, 2 * right_yes + wrong_yes + wrong_no)
+
+    def always(self, weights: Float[np.ndarray, "draws documents"]) -> Float[np.ndarray, " draws"]:
+        """The F1 of a prediction that is always yes: 2 positives / (positives + rows)."""
+        right_no, wrong_yes, wrong_no, right_yes = self.kinds(weights)
+        positives = wrong_no + right_yes
+        return divided(2 * positives, 2 * positives + right_no + wrong_yes)
 
     def precision(self, weights: Float[np.ndarray, "draws documents"]) -> Float[np.ndarray, " draws"]:
         """Hits / predicted positives."""

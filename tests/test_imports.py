@@ -41,6 +41,7 @@ OF_PLUGINS = {
         "transcript",
         "top_contexts",
         "probing",
+        "scoring",
         "absorbing",
         "floors",
         "pooled",

@@ -2,28 +2,31 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
 
 from sae_bench_htopk import plugins, resampling
 from sae_bench_htopk.contract import Batch, Missing, Setting
 from sae_bench_htopk.floors import directions
 from sae_bench_htopk.labels import Label, Labels
-from sae_bench_htopk.logistic import decisions
+from sae_bench_htopk.logistic import decisions, token_odds
+from sae_bench_htopk.probing import probes
 from sae_bench_htopk.python_labels import LABELS, PythonLabels, token_labels
 from sae_bench_htopk.questions import CHOOSE, FIT, LEAST, SCORE, Questions, parts
 from sae_bench_htopk.scoring import RankedScores, Tally
 from tests.made_up_text import LATENTS, SOURCE, D, made_up, measured, part, ragged
 
 WITHIN = {label.name: label.within for label in PythonLabels.labels}
-COLUMNS = ("auc_1", "auc_2", "auc_5", "balanced_1", "f1", "baseline_channel", "baseline_full", "floor_token", "floor_random", "floor_shuffled")
+COLUMNS = ("auc_1", "auc_2", "auc_5", "balanced_1", "f1", "baseline_channel", "baseline_full", "floor_token", "floor_random", "floor_shuffled", "floor_f1")
 
 
 def labelled(seed: int = 0, documents: int = 12) -> tuple[Batch, np.ndarray]:
@@ -78,7 +81,7 @@ def test_a_planted_latent_tells_its_label_and_noise_tells_none() -> None:
 
 
 def test_shuffled_labels_are_told_by_chance_alone_though_the_label_itself_is_known() -> None:
-    """Dealt out within each part among the rows that are asked, so that as many are on; a leak would show as more than a half."""
+    """Dealt out within each part among the rows that are asked, so that as many are on: moved on together, and far enough."""
     batch, labels = labelled(documents=24)
     found, details = told(planted(batch, {latent: 1.0 * labels[:, latent] for latent in range(len(LABELS))}))
     assert found["auc_1"] == pytest.approx(1) and abs(float(found["floor_shuffled"]) - 0.5) < 0.05
@@ -86,13 +89,40 @@ def test_shuffled_labels_are_told_by_chance_alone_though_the_label_itself_is_kno
     names = (Label("all", ""), Label("some", "", within="all"))
     random = np.random.default_rng(0)
     carries = np.stack([(every := random.random(900) < 0.5), every & (random.random(900) < 0.3)], axis=1)
-    true = Questions(names, np.arange(900), carries, np.arange(900) % 9, np.arange(9) % 3)
-    for label in range(2):
-        for which in (CHOOSE, FIT, SCORE):
-            rows = true.rows_of(label, which)
-            assert np.array_equal(true.shuffled.rows_of(label, which), rows)
-            assert true.shuffled.carries[rows, label].sum() == carries[rows, label].sum()
-            assert not np.array_equal(true.shuffled.carries[rows, label], carries[rows, label])
+    true = Questions(names, np.arange(900), carries, np.arange(900) % 9, random.permutation(900), np.arange(9))
+    assert len(true.shuffled) == 3
+    for shuffled, label, which in product(true.shuffled, range(2), (CHOOSE, FIT, SCORE)):
+        rows = true.rows_of(label, which)
+        assert np.array_equal(shuffled.rows_of(label, which), rows)
+        rows = np.array(sorted(rows, key=lambda row: (true.document[row], true.position[row])))  # type: ignore[index]
+        before, after = carries[rows, label].tolist(), shuffled.carries[rows, label].tolist()
+        moves = [places for places in range(len(rows)) if before[places:] + before[:places] == after]
+        assert len(moves) == 1 and 0.2 < moves[0] / len(rows) < 0.8
+    alone = Questions(names[:1], np.arange(900), carries[:, :1], np.arange(900), None, np.arange(900)).shuffled[0]
+    assert all(alone.carries[alone.part == which].sum() == carries[alone.part == which, 0].sum() for which in (CHOOSE, FIT, SCORE))
+
+
+def test_shuffled_labels_stray_from_a_half_as_far_as_labels_of_documents_that_mean_nothing() -> None:
+    """Latents that fire by the document: a label of a few documents is told far off a half, and so are shifted ones; rows dealt singly are not."""
+    random, rows, count = np.random.default_rng(0), 60, 30
+    document, position = np.arange(count).repeat(rows), np.tile(np.arange(rows), count)
+    codes = sparse.csr_matrix(random.standard_normal((count, 100))[document] + 0.5 * random.standard_normal((count * rows, 100)) > 0).astype(float)
+    dealt = Questions((), np.arange(len(document)), np.zeros((len(document), 0), dtype=bool), document, position, np.arange(count)).parts
+    on = np.zeros((count, 40), dtype=bool)
+    for label, which in product(range(40), (CHOOSE, FIT, SCORE)):
+        on[random.permutation(np.flatnonzero(dealt == which))[:3], label] = True
+    labels = tuple(Label(str(label), "") for label in range(40))
+    true = Questions(labels, np.arange(len(document)), on[document], document, position, np.arange(count))
+    singly = np.empty_like(true.carries)
+    for label, which in product(range(40), (CHOOSE, FIT, SCORE)):
+        here = true.rows_of(label, which)
+        singly[here, label] = random.permutation(true.carries[here, label])
+
+    def spread(asked: Questions) -> float:
+        return float(np.std([told.ranked.auc(np.ones((1, count))) for (told,) in probes(codes, asked, range(40), (1,))]))
+
+    chance, shifted, alone = spread(true), np.mean([spread(one) for one in true.shuffled]), spread(replace(true, carries=singly))
+    assert chance > 0.08 and shifted > 0.6 * chance and alone < 0.25 * chance
 
 
 def test_a_latent_that_falls_silent_on_a_label_tells_it_too_and_channels_are_probed_alike() -> None:
@@ -143,16 +173,85 @@ def test_every_number_of_a_label_is_what_plain_loops_and_sklearn_say() -> None:
             assert found[f"auc_{count}"] == pytest.approx(roc_auc_score(label[score], odds), abs=1e-6)
             if count == 1:
                 assert found["balanced_1"] == pytest.approx(balanced_accuracy_score(label[score], odds > 0))
+        assert found["floor_f1"] == pytest.approx(f1_score(label[score], np.ones(len(score))))
         channel = strongest(x)[0]
         assert found["baseline_channel"] == pytest.approx(roc_auc_score(label[score], fitted(x[:, [channel]], StandardScaler())), abs=1e-6)
-        assert found["baseline_full"] == pytest.approx(roc_auc_score(label[score], fitted(x, StandardScaler())), abs=1e-3)
+        assert found["baseline_full"] == pytest.approx(roc_auc_score(label[score], fitted(x, StandardScaler(), np.append(choose, fit))), abs=1e-3)
+        every = np.flatnonzero((labels[:, LABELS.index(within)] if within else True) & (part_of != SCORE))
         words = OneHotEncoder(handle_unknown="ignore")
-        assert found["floor_token"] == pytest.approx(roc_auc_score(label[score], fitted(token[:, None], words)), abs=1e-3)
+        assert len(every) > len(choose) + len(fit)  # massive rows spell tokens, too
+        assert found["floor_token"] == pytest.approx(roc_auc_score(label[score], fitted(token[:, None], words, every).round(6)), abs=1e-6)
         fires = codes > 0
         latent = max(range(LATENTS), key=lambda index: f1_score(label[choose], fires[choose, index]))
         assert found["firing_latent"] == latent
         for way, right in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
             assert found[way] == pytest.approx(right(label[score], fires[score, latent]))
+
+
+def test_log_odds_of_tokens_are_sklearns_on_all_rows() -> None:
+    """Of rows one by one; of a token in none of them, the intercept."""
+    random = np.random.default_rng(0)
+    for often in (0.02, 0.5):
+        token = (random.exponential(size=3000) * 20).astype(int)
+        label = random.random(3000) < np.where(token % 7 == 0, 0.9, often)
+        model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(class_weight="balanced", max_iter=10_000, tol=1e-10))
+        model.fit(token[:, None], label)
+        found = token_odds(*(np.bincount(token[label == side], minlength=500) for side in (True, False)))
+        assert found == pytest.approx(model.decision_function(np.arange(500)[:, None]), abs=1e-4)
+        assert found[499] == pytest.approx(model[-1].intercept_[0], abs=1e-4)
+
+
+def test_the_token_floor_knows_all_tokens_and_not_the_sampled_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that hangs on which of 400 tokens it is: a tenth of the rows does not tell of each, all of them do."""
+    monkeypatch.setattr("sae_bench_htopk.metrics.sparse_probing.ROWS", 1200)
+    batch = made_up(rows=400, documents=30)
+    draw = np.random.default_rng(0)
+    token, texts = draw.integers(0, 400, len(batch.x_hat)), [" ".join(map(str, draw.integers(0, 10_000, 300))) for _ in range(30)]
+    on = token % 3 == 0
+    known = {(document, 3 * position): label for document, position, label in zip(batch.text.document.tolist(), batch.text.position.tolist(), on, strict=True)}
+    metric = measured("sparse_probing", [replace(batch, text=replace(batch.text, texts=texts, token=torch.from_numpy(token), labels=Told(known)))], 30)
+    found = metric.result(None)
+    assert metric.codes.sample.limit == 1200 and found["floor_token"] == pytest.approx(1)  # type: ignore[attr-defined]
+    sample = metric.codes.sample.rows  # type: ignore[attr-defined]
+    dealt, label = parts(texts)[sample.document], sample.token % 3 == 0
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(class_weight="balanced", max_iter=1000))
+    model.fit(sample.token[dealt == FIT, None], label[dealt == FIT])
+    assert roc_auc_score(label[dealt == SCORE], model.decision_function(sample.token[dealt == SCORE, None])) < 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A label that is known by document and first character."""
+
+    known: Mapping[tuple[int, int], bool]
+    labels: tuple[Label, ...] = (Label("on", ""),)
+    whole: bool = False
+
+    def of(self, document: int, text: str, span: np.ndarray) -> np.ndarray:
+        """As was told."""
+        return np.array([[self.known[document, start]] for start in span[:, 0].tolist()])
+
+
+def test_a_label_of_one_document_is_not_told() -> None:
+    """Three documents of each third must carry it, and three lack it; near-duplicates are one."""
+    document = np.arange(30).repeat(100)
+    for near, carriers, told in ((0, 3, True), (0, 2, False), (1, 3, False), (1, 4, True)):
+        groups = np.arange(30)
+        dealt = Questions((), document, np.zeros((3000, 0), dtype=bool), document, None, groups).parts
+        chosen = [np.flatnonzero(dealt == which)[:carriers] for which in (CHOOSE, FIT, SCORE)]
+        for places in chosen if near else ():
+            groups[places[1]] = groups[places[0]]
+        for side in (True, False):
+            carries = np.isin(document, np.concatenate(chosen))[:, None] == side
+            asked = Grouped((Label("one", ""),), np.arange(3000), carries, document, np.arange(3000), groups, dealt)
+            assert asked.tellable == ([0] if told else []), (near, carriers, side)
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped(Questions):
+    """Questions of documents that are dealt out in another way."""
+
+    parts: np.ndarray  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("kind", ["normal", "sparse", "separable", "rare", "constant"])
@@ -310,18 +409,22 @@ def test_labels_of_documents_are_asked_of_means_over_their_rows() -> None:
     found, details = metric.result(None), metric.details()
     assert list(details["labels"]) == ["animals"] and details["too_few_rows"] == ["rare"]
     document, plain, codes = batch.text.document.numpy(), ~batch.text.massive.numpy(), dense(batch)
-    rows = [plain & (document == index) for index in range(240)]
-    means, x = (np.stack([values[here].sum(0) / max(here.sum(), 1) for here in rows]) for values in (codes, batch.text.x.double().numpy()))
+    rows_of = [plain & (document == index) for index in range(240)]
+    means, x = (np.stack([values[here].sum(0) / max(here.sum(), 1) for here in rows_of]) for values in (codes, batch.text.x.double().numpy()))
     label, known = (np.array([text[0] in letters for text in batch.text.texts]) for letters in ("a", "ab"))
-    known &= np.array([here.any() for here in rows])
+    known &= np.array([here.any() for here in rows_of])
     assert 0 < (~known).sum() < 60
     choose, fit, score = (np.flatnonzero(known & (parts(batch.text.texts) == which)) for which in (CHOOSE, FIT, SCORE))
     apart = np.abs(means[choose[label[choose]]].mean(0) - means[choose[~label[choose]]].mean(0))
     assert details["labels"]["animals"]["latents"] == list(np.argsort(-apart)[:5]) and apart.argmax() == 5
     pipe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000, tol=1e-8))
     for way, features in (("auc_1", means[:, [5]]), ("auc_5", means[:, np.argsort(-apart)[:5]]), ("baseline_full", x)):
-        odds = pipe.fit(features[fit], label[fit]).decision_function(features[score])
+        rows = np.append(choose, fit) if way == "baseline_full" else fit
+        odds = pipe.fit(features[rows], label[rows]).decision_function(features[score])
         assert found[way] == pytest.approx(roc_auc_score(label[score], odds), abs=2e-3), way
+    words = np.stack([np.bincount(batch.text.token.numpy()[here], minlength=50) for here in rows_of])
+    odds = make_pipeline(Normalizer(), LogisticRegression(class_weight="balanced", max_iter=1000)).fit(words[rows], label[rows]).decision_function(words[score])
+    assert found["floor_token"] == pytest.approx(roc_auc_score(label[score], odds), abs=2e-3)
     assert found["f1"] > 0.9 and (details["labels"]["animals"]["rows_on"], details["labels"]["animals"]["rows_off"]) == (
         int((label & known).sum()),
         int((~label & known).sum()),
