@@ -95,7 +95,7 @@ class SparseProbing(Metric):
         Column("floor_shuffled", "neither", "auc_1 of labels that mean nothing: moved on along the text before the search, runs of rows kept together",
                formula=f"as auc_1, labels shifted within each third of the documents, mean of {SHUFFLES} shifts; those of whole documents dealt out anew",
                source="control tasks: Hewitt & Liang 2019 (arXiv:1909.03368); shifts: ours",
-               pitfall="0.5 on average: how far it is off tells what chance does to a mean over so many labels, and one label strays farther"),
+               pitfall="0.5 on average; as a mean of several shifts it is nearer to it than chance alone would bring auc_1, and than one label's"),
         Column("floor_f1", "neither", "the F1 of a latent that always fires", formula="2p / (1 + p) of a label on in a share p of scored rows, mean of labels",
                source="ours", pitfall="the most that firing by chance can have: by chance at a rate of q, it has 2pq / (p + q)"),
     )  # fmt: skip

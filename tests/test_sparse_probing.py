@@ -22,7 +22,7 @@ from sae_bench_htopk.logistic import decisions, token_odds
 from sae_bench_htopk.probing import probes
 from sae_bench_htopk.python_labels import LABELS, PythonLabels, token_labels
 from sae_bench_htopk.questions import CHOOSE, FIT, LEAST, SCORE, Questions, parts
-from sae_bench_htopk.scoring import RankedScores, Tally
+from sae_bench_htopk.scoring import RankedScores, Tally, mean_of_known
 from tests.made_up_text import LATENTS, SOURCE, D, made_up, measured, part, ragged
 
 WITHIN = {label.name: label.within for label in PythonLabels.labels}
@@ -313,10 +313,12 @@ def test_weighted_scores_are_sklearns_with_sample_weights() -> None:
         row, one = weights[document], weights[None]
         assert ranked.auc(one) == pytest.approx([roc_auc_score(label, scores, sample_weight=row)])
         assert tally.balanced(one) == pytest.approx([balanced_accuracy_score(label, yes, sample_weight=row)]) and tally.both(one).all()
+        assert tally.always(one) == pytest.approx([f1_score(label, np.ones(300), sample_weight=row)])
         for ours, theirs in ((tally.f1, f1_score), (tally.precision, precision_score), (tally.recall, recall_score)):
             assert ours(one) == pytest.approx([theirs(label, yes, sample_weight=row)])
     for way in (ranked.auc, tally.balanced, tally.f1):
         assert way(draws) == pytest.approx(np.concatenate([way(weights[None]) for weights in draws]))
+    assert mean_of_known(np.array([[1, np.nan, np.nan], [3, 5, np.nan]])) == pytest.approx([2, 5, np.nan], nan_ok=True)
     nothing = np.zeros((1, 8))
     assert np.isnan(ranked.auc(nothing)) and np.isnan(tally.f1(nothing)) and not tally.both(nothing)
 
