@@ -34,7 +34,7 @@ class Probed:
 
     @property
     def headline(self) -> Bool[np.ndarray, " labels"]:
-        """The labels that the token itself does not give away."""
+        """The labels that the token itself does not give away, and those that a suite chose with their text."""
         return np.array([self.plain.questions.labels[label].context for label in self.labels])
 
     def facts(self, index: int) -> dict[str, Any]:

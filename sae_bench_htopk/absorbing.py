@@ -50,7 +50,9 @@ def pairs(sample: Sample, questions: Questions) -> tuple[Pair, ...] | Missing:
     within = {outer: [inner for inner, label in enumerate(questions.labels) if label.within == questions.labels[outer].name] for outer in tellable}
     asked = {outer: inner for outer, inner in within.items() if set(inner) & set(tellable)}
     if not asked:
-        return Missing(f"no label has another within it, both on and off in at least {LEAST} sampled rows of each third of the documents")
+        return Missing(
+            f"no label has another within it, both on and off in at least {LEAST} sampled rows, of several documents, of each third of the documents"
+        )
     found = tuple(pair for outer, inner in asked.items() for pair in pairs_of(x, questions, outer, inner))
     return found or Missing(f"no probe on x tells a label with others within it at an F1 above {CLEAR}, getting {ENOUGH} rows of one of these right")
 

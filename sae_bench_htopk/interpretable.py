@@ -15,6 +15,7 @@ from sae_bench_htopk.pairs import verdict
 from sae_bench_htopk.saes import COMPARED, L0, Number, Sae
 
 AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
+RANDOM, TOKEN, ALWAYS = "sparse_probing.floor_random", "sparse_probing.floor_token", "sparse_probing.floor_f1"
 SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which way is better
     AUC: ("probing AUC", 1.0),
     "sparse_probing.f1": ("F1 of firing", 1.0),
@@ -47,7 +48,10 @@ def section(board: Board) -> list[str]:
         scores(board, columns),
         SIGNS if untrained(board) else "There is no untrained SAE on this page to compare these scores with.",
         floors(board),
-        *[f"{title(column)} of each SAE at each k that it was read at; bold where it was trained.\n\n{found}" for column, found in by_k(board, columns)],
+        *[
+            f"{title(column)[:1].upper()}{title(column)[1:]} of each SAE at each k that it was read at; bold where it was trained.\n\n{found}"
+            for column, found in by_k(board, columns)
+        ],
         labels(board),
         fold("Labels: fewer latents, cut down or nested", labels_of_smaller(board)),
         fold("By band of rank: what the larger codes of a row say, and what the smaller ones add", bands(board)),
@@ -88,9 +92,9 @@ def sentences(board: Board) -> list[str]:
     cells = [marked(board, sae, column, k) for sae in board.saes for column in SCORES]
     told = [cell for cell in cells if isinstance(cell, str) and "‡" not in cell]
     futile = sum("†" in cell for cell in told)
-    untested = "" if untrained(board) else " There is no untrained SAE to compare them with."
-    floor = f" {futile} of the {len(told)} scores at this k are not better than the untrained SAE's." if untrained(board) else untested
-    return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}"]
+    compared = f" {futile} of the {len(told)} scores at this k are not better than the untrained SAE's."
+    floor = compared if untrained(board) else " There is no untrained SAE to compare them with."
+    return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}{passed(board, k)}"]
 
 
 def sign(number: Number, floor: Number | Missing, better: float) -> str:
@@ -127,14 +131,29 @@ def scores(board: Board, columns: Sequence[str]) -> str:
     return table.markdown()
 
 
+def mean_of(board: Board, column: str) -> float | None:
+    """Over the suite's own size of dictionary: floors that need no SAE are one for all of these, but for shuffled labels, which differ a little."""
+    numbers = [number.mean for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
+    return fmean(numbers) if numbers else None
+
+
 def floors(board: Board) -> str:
-    """One sentence on what needs no SAE, for dictionaries of the suite's size; of shuffled labels, which differ a little, the mean."""
-    found = {}
-    for column, name in FLOORS.items():
-        numbers = [number.mean for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
-        if numbers:
-            found[name] = rounded(fmean(numbers))
-    return f"Probing AUC without an SAE: {', '.join(f'{name} {number}' for name, number in found.items())}." if found else ""
+    """One sentence on what needs no SAE."""
+    found = {name: rounded(value) for column, name in FLOORS.items() if (value := mean_of(board, column)) is not None}
+    always = mean_of(board, ALWAYS)
+    f1 = f" F1 of a latent that always fires: {rounded(always)}." if always is not None else ""
+    return f"Probing AUC without an SAE: {', '.join(f'{name} {number}' for name, number in found.items())}.{f1}" if found else ""
+
+
+def passed(board: Board, k: int) -> str:
+    """How many SAEs pass the floors of probing at this budget: what needs a language model but no SAE, and what needs neither."""
+    numbers = [number.mean for sae in board.saes if isinstance(number := sae.read(AUC, k), Number)]
+    parts = [
+        f"{sum(number > floor for number in numbers)} pass {FLOORS[column]} ({rounded(floor)})"
+        for column in (RANDOM, TOKEN)
+        if (floor := mean_of(board, column)) is not None
+    ]
+    return f" Of the {len(numbers)} SAEs' probing AUCs {words(parts)}." if parts and numbers else ""
 
 
 def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -144,5 +163,9 @@ def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
         if column in columns and len(ks) > 1:
             table = Table("SAE", *(f"k = {k}" for k in ks))
             for sae in [*board.saes, *filter(None, [untrained(board)])]:
-                table.add(board.label(sae), *(marked(board, sae, column, k) for k in ks), bold=[place + 1 for place, k in enumerate(ks) if sae.trained_at(k)])
+                table.add(
+                    board.label(sae),
+                    *(marked(board, sae, column, k) for k in ks),
+                    bold=[place + 1 for place, k in enumerate(ks) if sae.trained_at(k) and not sae.control],
+                )
             yield column, table.markdown()

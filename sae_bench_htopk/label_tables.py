@@ -81,7 +81,7 @@ def labels_of_smaller(board: Board) -> str:
 
 
 def labels_of(rows: Sequence[tuple[str, Row]], metric: str) -> str:
-    """A line for each label that takes more than the token to tell."""
+    """A line for each label of the headline: that takes more than the token to tell, or that a suite chose."""
     told = {name: found for name, row in rows if (found := kept(row.get("details", {}).get(metric)))}
     if not told:
         return ""
