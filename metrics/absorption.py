@@ -143,11 +143,12 @@ def means(sums: Float[np.ndarray, "draws pairs kinds"], kind: str) -> list[float
 def shown(told: Told, questions: Questions) -> dict[str, Any]:
     """The details of one pair."""
     pair, main = told.pair, told.main
-    groups = {}
+    groups, shares = dict[str, Any](), dict[str, float | None]()
     for index, (name, here) in enumerate(zip(GROUPS, (pair.inside, ~pair.inside), strict=True)):
         counts = dict(zip(KINDS, told.counts[:, index].sum(0).tolist(), strict=True))
         by = Counter(told.found.strongest[here & told.found.full].tolist())
         absorbers = [[latent, count / counts["rows"]] for latent, count in sorted(by.items(), key=lambda each: (-each[1], each[0]))[:SHOWN]]
         whole = {kind: int(counts[kind]) for kind in ("rows", "silent", "absorbed")}
+        shares["absorbed" if name == "inside" else f"absorbed_{name}"] = counts["absorbed"] / counts["rows"] if counts["rows"] else None
         groups[name] = {**whole, "fraction": counts["fraction"] / counts["rows"] if counts["rows"] else None, "absorbers": absorbers}
-    return {"within": questions.labels[pair.outer].name, "main_latents": main.latents, "main_f1": main.f1, "f1_on_x": pair.f1, **groups}
+    return {"within": questions.labels[pair.outer].name, "main_latents": main.latents, "main_f1": main.f1, "f1_on_x": pair.f1, **shares, **groups}

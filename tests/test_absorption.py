@@ -104,7 +104,7 @@ def test_a_latent_that_falls_silent_where_another_carries_its_direction_is_absor
     """Of the pairs, (outer, inner) wholly; (outer, odd) nowhere, as its main latents are both."""
     found, details = planted(OUTER & ~INNER, INNER, 0.5)
     assert found == {"absorption": 0.5, "absorption_fraction": 0.5, "silent": 0.5, "absorption_rest": 0}
-    assert details["main_latents"] == [0] and details["main_f1"] == 1
+    assert details["main_latents"] == [0] and details["main_f1"] == 1 and (details["absorbed"], details["absorbed_rest"]) == (1.0, 0.0)
     rows = int((INNER & (PART == SCORE)).sum())
     assert details["inside"] == {"rows": rows, "silent": rows, "absorbed": rows, "fraction": 1.0, "absorbers": [[1, 1.0]]}
     rows = int((OUTER & ~INNER & ~ODD & (PART == SCORE)).sum())
