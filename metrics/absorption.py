@@ -37,8 +37,9 @@ class Absorption(Metric):
         Column("absorption", "lower", "rows of a label within another (docstring, in string) where all main latents of the outer one are silent and one other "
                "latent carries its direction",
                formula="mean over pairs of the share of rows, of those a probe on x gets right, with no main latent and max a (w . p) >= 0.4 total, its "
-               "cosine(w, p) >= 0.025; total = max(sum a (w . p), (x - b_dec) . p) > 0; p: weights, of length 1, of a logistic regression on x; pairs whose "
-               "probe has F1 > 0.6 and gets 20 rows with the inner label right; main latents are chosen on rows without the inner label",
+               "cosine(w, p) >= 0.025, (x - b_dec) . p > 0; total = max(sum a (w . p), (x - b_dec) . p); p: weights, of length 1, of a logistic regression "
+               "on x; pairs whose probe has F1 > 0.6 and gets 20 rows of 3 documents with the inner label right, and whose outer label has a main latent; "
+               "these are chosen on rows without the inner label",
                source="Chanin et al. 2024 (arXiv:2409.14507) as SAEBench (arXiv:2503.09532) has it; labels, how main latents are chosen, the 20 rows, and "
                "b_dec and the codes' own sum in the total, which is x . p there: ours",
                pitfall="an SAE whose codes carry little of the direction, as an undertrained one, or whose main latents are broad by chance, looks good; main "
@@ -47,7 +48,7 @@ class Absorption(Metric):
                "the controls", paired=True),
         Column("absorption_fraction", "lower", "the same by degrees: how much of the direction up to 3 other latents carry, beside main latents that may fire",
                formula="mean over pairs and rows of o / (o + m), m and o: a (w . p) summed over main latents, over the 3 others of cosine >= 0.1 that carry "
-               "most, with o <= total - m; 0 where o < 0.4 total, m >= total or total <= 0; total as in absorption", source="SAEBench (arXiv:2503.09532); "
+               "most, with o <= total - m; 0 where o < 0.4 total or m >= total; total as in absorption", source="SAEBench (arXiv:2503.09532); "
                "ours: as absorption", pitfall="as absorption"),
         Column("silent", "neither", "rows of these where all main latents are silent, absorbed or not: what absorption could come to",
                formula="mean over pairs of the share of rows", source="ours", pitfall="main latents that are bad are silent often, and everywhere"),

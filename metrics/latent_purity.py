@@ -48,13 +48,16 @@ class LatentPurity(Metric):
         Column("monosemanticity_apart", "higher", "monosemanticity over pairs of different documents alone, so that nothing is gained by firing in runs",
                formula="as monosemanticity, pairs of rows of one document left out, here and of the sample", source="ours",
                pitfall="says nothing of latents that fire in one document alone"),
-        Column("intruder", "higher", "how often the one context of five in which a latent does not fire is the least like the others; chance is 0.2",
+        Column("intruder", "higher", "how often the one context of five in which a latent does not fire is the least like the others; chance is about 0.2",
                formula="share of 4 trials right, mean over latents; guess: the smallest mean cosine of e to the other four; four firings and a silent row, "
                "drawn at random until all five are of different documents",
                source="intruder detection: delphi (arXiv:2410.13928), by embeddings in place of a judge: ours",
-               pitfall="as monosemanticity, whose embeddings it uses; latents that fire in fewer than four documents are not asked", paired=True),
+               pitfall="as monosemanticity, whose embeddings it uses; latents that hardly fire in four documents are not asked; its intervals are about "
+               "twice too wide, as all five documents answer for a trial's own chance", paired=True),
         Column("intruder_firing", "higher", "intruder where every firing counts alike", formula="as intruder, latents weighted by firings",
                source="as intruder", pitfall="as purity_firing"),
+        Column("intruder_chance", "neither", "intruder of latents that fire as often on random rows: 0.2 but for the lengths of documents",
+               formula="as intruder", source="ours"),
         Column("judged", "neither", "share of the latents in use that fire often enough to be judged", resampled=False,
                formula=f"latents of at least {LEAST} firings in the sample / latents in use", source="ours",
                pitfall="SAEs are judged by different shares: rare latents, often the purest, are left out"),
@@ -141,20 +144,20 @@ class LatentPurity(Metric):
         """All numbers of the firings in one band, and how many latents are judged by them."""
         found = Likeness(firings, np.ones(self.setting.documents))
         told: dict[str, Any] = {"judged": len(firings.names)}
-        for name in (name for name in MEASURES if name in found.scores and len(firings.names) >= FEWEST):
+        for name in (name for name in MEASURES if name in found.scores and np.isfinite(found.scores[name].value).sum() >= FEWEST):
             told |= {name: found.mean(name).told(self.draws), f"{name}_firing": found.by_firing(name).told(self.draws)}
         return told
 
     def by_shell(self, found: Likeness, shells: Shells) -> dict[str, Any]:
-        """Raw means, and means matched on how often latents fire with the number of latents that they rest on."""
-        matching = Matching.of(found.firings, shells)
-        told: dict[str, Any] = {name: {"judged": int(matching.raw(shell).sum())} for shell, name in enumerate(shells.names)}
-        for name in (name for name in MEASURES if name in found.scores):
-            value = found.scores[name].value
-            for shell, part in enumerate(told.values()):
-                share = matching.matched(shell, value)
-                raw, matched = (found.mean(name, by).told(self.draws) for by in (matching.raw(shell), share))
-                enough = {"raw": part["judged"] >= FEWEST, "matched": round(float(share.sum())) >= FEWEST}
-                numbers = {"raw": raw if enough["raw"] else None, "matched": matched if enough["matched"] else None}
-                part[name] = {**numbers, "matched_latents": round(float(share.sum()))}
+        """Raw means, and means over latents that have every number, matched on how often they fire; and on how many latents these rest."""
+        matching, scores = Matching.of(found.firings, shells), {name: found.scores[name] for name in MEASURES if name in found.scores}
+        every = np.sum([score.value for score in scores.values()], axis=0)  # NaN where one is
+        told: dict[str, Any] = {}
+        for shell, shell_name in enumerate(shells.names):
+            raw, share = matching.raw(shell), matching.matched(shell, every)
+            told[shell_name] = {"judged": int(raw.sum()), "matched_latents": round(float(share.sum()))}
+            for name, score in scores.items():
+                enough = {"raw": raw[np.isfinite(score.value)].sum() >= FEWEST, "matched": round(float(share.sum())) >= FEWEST}
+                shares = {"raw": raw, "matched": share}
+                told[shell_name][name] = {how: found.mean(name, shares[how]).told(self.draws) if enough[how] else None for how in shares}
         return told

@@ -21,7 +21,7 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 
 from sae_bench_htopk.contract import Codes, Missing
-from sae_bench_htopk.questions import CHOOSE, FIT, LEAST, SCORE, Questions
+from sae_bench_htopk.questions import CHOOSE, FIT, LEAST, LEAST_DOCUMENTS, SCORE, Questions
 from sae_bench_htopk.sample import Sample
 
 MOST, JUMP = 10, 0.03  # main latents at most, and the F1 that each one after the first must add
@@ -54,7 +54,9 @@ def pairs(sample: Sample, questions: Questions) -> tuple[Pair, ...] | Missing:
             f"no label has another within it, both on and off in at least {LEAST} sampled rows, of several documents, of each third of the documents"
         )
     found = tuple(pair for outer, inner in asked.items() for pair in pairs_of(x, questions, outer, inner))
-    return found or Missing(f"no probe on x tells a label with others within it at an F1 above {CLEAR}, getting {ENOUGH} rows of one of these right")
+    return found or Missing(
+        f"no probe on x tells a label with others within it at an F1 above {CLEAR}, getting {ENOUGH} rows of {LEAST_DOCUMENTS} documents of one of these right"
+    )
 
 
 def pairs_of(x: Float[np.ndarray, "asked d"], questions: Questions, outer: int, within: list[int]) -> list[Pair]:
@@ -67,7 +69,8 @@ def pairs_of(x: Float[np.ndarray, "asked d"], questions: Questions, outer: int, 
     found = []
     for inner in sorted(set(within) & set(questions.tellable)):
         inside = questions.carries[right, inner]
-        if f1 > CLEAR and inside.sum() >= ENOUGH:
+        documents = np.unique(questions.groups[questions.document[right[inside]]])
+        if f1 > CLEAR and inside.sum() >= ENOUGH and len(documents) >= LEAST_DOCUMENTS:
             rows = right[inside | rest]
             found.append(Pair(outer, inner, direction, f1, rows, inside[inside | rest], x[rows] @ direction))
     return found
@@ -127,7 +130,7 @@ def absorbed(
     """On rows of `codes`: each code carries its value times what its latent `carries`, w . direction, and x - b_dec carries `on_x`.
 
     A row's total is `on_x`, or what all codes carry, if that is more: codes that carry next to nothing stand in for nothing, however they share it.
-    A row whose total is not above 0 has nothing to absorb.
+    A row on which x carries nothing has nothing to absorb.
     """
     values, latents, offsets = (part.numpy() for part in codes)
     rows, owner = len(offsets) - 1, np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -138,7 +141,7 @@ def absorbed(
 
     own = np.isin(latents, main)
     silent = np.bincount(owner[own], minlength=rows) == 0
-    total, mine = np.maximum(of_rows(np.ones_like(own)), on_x), of_rows(own)
+    total, mine = np.where(on_x > 0, np.maximum(of_rows(np.ones_like(own)), on_x), 0.0), of_rows(own)
     order = np.lexsort((latents, -part, owner))  # each row's codes by what they carry, ties to the first latent
     fires, first = np.diff(offsets) > 0, np.full(rows, -1)
     first[fires] = order[offsets[:-1][fires]]

@@ -62,5 +62,5 @@ def shells(board: Board) -> str:
         for shell in sorted(parts, key=first_place):
             part = parts[shell]
             numbers = [told(part.get(measure, {}).get(how)) for measure in MEASURES for how in ("matched", "raw")]
-            table.add(name, shell, str(part["judged"]), str(part.get(MEASURES[0], {}).get("matched_latents", "")), *numbers)
+            table.add(name, shell, str(part["judged"]), str(part.get("matched_latents", "")), *numbers)
     return table.markdown() if found else ""

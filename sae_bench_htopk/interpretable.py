@@ -27,10 +27,10 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
 WORDS = (
     "No judge: labels are the exact syntax of Python text or those of labelled data sets, and contexts are compared by the language model's own input "
     "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away (or that a suite chose), chance 0.5. Intruder: how "
-    "often the one context of five in which a latent is silent is the least like the others, chance 0.2. Monosemanticity: how alike a latent's contexts are, "
-    "0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): rows of a label within "
-    "another on which the outer label's latents are silent and another latent stands in for them. Intervals over documents of all but probing and absorption "
-    "are first-order (the infinitesimal jackknife): near a floor they are somewhat too narrow."
+    "often the one context of five in which a latent is silent is the least like the others, chance about 0.2. Monosemanticity: how alike a latent's contexts "
+    "are, 0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): rows of a label within "
+    "another on which the outer label's latents are silent and another latent stands in for them. Intervals over documents of the middle three are of first "
+    "order (the infinitesimal jackknife): those of intruder are about twice too wide, those of token purity may be somewhat too narrow."
 )
 SIGNS = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training. "
@@ -146,14 +146,14 @@ def floors(board: Board) -> str:
 
 
 def passed(board: Board, k: int) -> str:
-    """How many SAEs pass the floors of probing at this budget: what needs a language model but no SAE, and what needs neither."""
+    """How many SAEs are above the floors of probing at this budget: what needs a language model but no SAE, and what needs neither."""
     numbers = [number.mean for sae in board.saes if isinstance(number := sae.read(AUC, k), Number)]
     parts = [
-        f"{sum(number > floor for number in numbers)} pass {FLOORS[column]} ({rounded(floor)})"
+        f"{sum(number > floor for number in numbers)} are above {FLOORS[column]} ({rounded(floor)})"
         for column in (RANDOM, TOKEN)
         if (floor := mean_of(board, column)) is not None
     ]
-    return f" Of the {len(numbers)} SAEs' probing AUCs {words(parts)}." if parts and numbers else ""
+    return f" Of the {len(numbers)} SAEs' probing AUCs, {words(parts)}." if parts and numbers else ""
 
 
 def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:

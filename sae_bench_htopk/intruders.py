@@ -11,7 +11,7 @@ from sae_bench_htopk.census import Firings, Scores, summed
 
 SHOWN = 4  # contexts in which the latent fires, beside one in which it does not: chance is 1 / 5
 TRIALS = 4  # for each latent
-TRIES = 200  # draws of five rows before a trial is left out: a latent that fires in fewer than four documents, or hardly in more, is not asked
+TRIES = 200  # draws of five rows before a latent is left out: one that fires in fewer than four documents, or hardly in more, is not asked
 BLOCK = 2**19  # numbers of vectors compared at a time
 TIE = 1e-5  # of sums of four cosines in float32
 
@@ -42,8 +42,9 @@ def fair(firings: Firings, latent: Int[np.ndarray, " trials"], rows: Int[np.ndar
 def trials(firings: Firings) -> Trials:
     """TRIALS for each latent, by a fixed seed.
 
-    All five rows are drawn anew until they are fair. Drawn alike, they are exchangeable if a latent fires without regard to the text, which is
-    what makes chance one in five: with documents drawn alike and the intruder among all rows, long documents would give it away.
+    All five rows are drawn anew until they are fair. Drawn alike, they are nearly exchangeable if a latent fires without regard to the text,
+    which makes chance about one in five: with documents drawn alike and the intruder among all rows, long documents would give it away. Where one
+    document is half of all rows it is less, since a latent of few firings needs it for its four: `by_chance` measures it.
     """
     random, latent = np.random.default_rng(0), np.repeat(np.arange(len(firings.names)), TRIALS)
     rows, wanting = np.zeros((len(latent), SHOWN + 1), dtype=np.int64), np.arange(len(latent))
@@ -53,9 +54,18 @@ def trials(firings: Firings) -> Trials:
         drawn = draw(random, firings, latent[wanting])
         good = fair(firings, latent[wanting], drawn)
         rows[wanting[good]], wanting = drawn[good], wanting[~good]
-    found = np.ones(len(latent), dtype=bool)
-    found[wanting] = False
+    found = ~np.isin(latent, latent[wanting])
     return Trials(latent[found], rows[found])
+
+
+def by_chance(firings: Firings) -> Firings:
+    """The same latents on random rows, each as often as before and on none twice: two fixed shuffles with a random shift for each latent between them."""
+    random, size = np.random.default_rng(0), len(firings.contexts.document)
+    first, second, shift = random.permutation(size), random.permutation(size), random.integers(max(1, size), size=int(firings.names.max(initial=-1)) + 1)
+    row = second[(first[firings.row] + shift[firings.names][firings.latent]) % size]
+    key = firings.names[firings.latent] * size + row
+    order = key.argsort()
+    return Firings(firings.latent[order], row[order], firings.value[order], firings.rank[order], firings.names, firings.contexts, key[order])
 
 
 def right(vectors: Float[Tensor, "rows width"], rows: Int[np.ndarray, "trials five"]) -> Float[np.ndarray, " trials"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from sae_bench_htopk.census import Estimate, Firings, Scores
 from sae_bench_htopk.contexts import Contexts
-from sae_bench_htopk.intruders import told_apart
+from sae_bench_htopk.intruders import by_chance, told_apart
 from sae_bench_htopk.purity import Pairs, cosines, random_pairs, same_token
 
 MEASURES = ("purity", "monosemanticity", "intruder")
@@ -34,7 +34,8 @@ class Likeness:
         if self.firings.contexts.vectors is None:
             return found
         pairs, apart = cosines(self.firings, self.weights)
-        return found | {"monosemanticity": pairs, "monosemanticity_apart": apart, "intruder": told_apart(self.firings, self.weights)}
+        told = {"intruder": told_apart(self.firings, self.weights), "intruder_chance": told_apart(by_chance(self.firings), self.weights)}
+        return found | {"monosemanticity": pairs, "monosemanticity_apart": apart} | told
 
     @cached_property
     def random(self) -> Pairs:

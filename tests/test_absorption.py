@@ -149,8 +149,6 @@ def test_the_boundaries_by_hand() -> None:
         ({5: 4, 2: 3}, (True, False, 1.0, 5)),  # the strongest has cosine 0.02; 3 of 7 is above 0.4
         ({5: 4, 2: 2}, (True, False, 0.0, 5)),  # 2 of 6 is below
         ({7: 4}, (True, True, 0.0, 7)),  # aligned enough to absorb alone, not to count in the fraction
-        ({1: 4, 6: 5}, (True, False, 0.0, 1)),  # a total below 0
-        ({1: 4, 6: 4}, (True, False, 0.0, 1)),  # and of 0
         ({}, (True, False, 0.0, -1)),
         ({0: 2}, (False, False, 0.0, 0)),
         ({0: 2, 1: 3, 2: 1, 3: 1, 4: 0.5}, (False, False, 5 / 7, 1)),  # the three that carry most, and main
@@ -160,11 +158,13 @@ def test_the_boundaries_by_hand() -> None:
         ({0: 4, 1: 4, 6: 4}, (False, False, 0.0, 0)),  # main carries all of the total
         ({2: 3, 1: 3}, (True, True, 1.0, 1)),  # ties go to the first latent
     ]
-    for on_x in (-1.0, 0.0):
+    for on_x in (1e-9, 0.1):
         found = by_hand([row for row, _ in rows], CARRIES, COSINE, [0], [on_x] * len(rows))
         for (row, wanted), got in zip(rows, found, strict=True):
             assert got == pytest.approx(wanted), row
-    assert by_hand([{0: 1.0, 1: 4.0}], [-1.0, 1.0], [-0.1, 0.9], [0], [-1.0]) == [(False, False, 1.0, 1)]  # a main latent that carries less than nothing
+    assert by_hand([{0: 1.0, 1: 4.0}], [-1.0, 1.0], [-0.1, 0.9], [0], [1.0]) == [(False, False, 1.0, 1)]  # a main latent that carries less than nothing
+    for on_x in (-1.0, 0.0):  # x carries nothing that could be absorbed
+        assert by_hand([{1: 4}, {0: 1, 1: 4}], CARRIES, COSINE, [0], [on_x] * 2) == [(True, False, 0.0, 1), (False, False, 0.0, 1)]
 
 
 def test_shares_are_of_what_x_carries_where_that_is_more() -> None:
@@ -220,8 +220,8 @@ def slow(codes: np.ndarray, W: np.ndarray, x: np.ndarray, direction: np.ndarray,
     part = {latent: float(value * (W[latent] @ direction)) for latent, value in enumerate(codes) if value != 0}
     cosine = W @ direction / np.linalg.norm(W, axis=1)
     silent, total = not any(latent in part for latent in main), sum(part.values())
-    if total < sum(along := [float(one * other) for one, other in zip(x, direction, strict=True)]):
-        total = sum(along)
+    along = sum(float(one * other) for one, other in zip(x, direction, strict=True))
+    total = max(total, along) if along > 0 else 0.0
     full = False
     if silent and part and total > 0:
         top = max(part, key=lambda latent: part[latent])

@@ -24,7 +24,7 @@ def with_scores(record: Made, auc: float, intruder: float, latent: int = 7) -> M
             "sparse_probing": {"labels": {"docstring": facts, "keyword": facts | {"context": False}}},
             "latent_purity": {
                 "bands": {"1-4": {"judged": 9, "intruder": told(0.6), "monosemanticity": told(0.3)}, "5-8": {"judged": 0, "intruder": None}},
-                "shells": {"1-512": {"judged": 5, "intruder": {"raw": told(0.7), "matched": told(0.5), "matched_latents": 4}}},
+                "shells": {"1-512": {"judged": 5, "matched_latents": 4, "intruder": {"raw": told(0.7), "matched": told(0.5)}}},
             },
         }
     return record

@@ -197,6 +197,22 @@ def test_the_spread_over_documents_is_that_over_other_documents() -> None:
     assert 0.75 < spreads.mean() / values.std() < 1.75
 
 
+def test_chance_is_measured_on_latents_that_fire_as_often() -> None:
+    """On rows of their own, none twice; rare latents of a text that is half one document are told by less than chance, and that is seen."""
+    random = np.random.default_rng(0)
+    document = np.concatenate((np.repeat(np.arange(50), 20), np.full(1000, 50)))
+    kind = np.eye(2)[(document == 50).astype(int)] + 0.1 * random.normal(size=(2000, 2))
+    dense = np.zeros((2000, 300))
+    for latent in range(300):
+        dense[random.choice(2000, size=10, replace=False), latent] = 1
+    firings = firings_of(dense, document, document % 7, kind)
+    scattered = intruders.by_chance(firings)
+    assert (scattered.counts == 10).all() and len(np.unique(scattered.everywhere)) == 3000 and (np.diff(scattered.everywhere) > 0).all()
+    assert not np.array_equal(scattered.row, firings.row) and (scattered.names[scattered.latent] * 2000 + scattered.row == scattered.everywhere).all()
+    own, chance = (intruders.told_apart(each, np.ones(51)).mean().value for each in (firings, scattered))
+    assert own < 0.17 and abs(own - chance) < 5 * np.sqrt(2 * 0.15 * 0.85 / 1200)
+
+
 def test_an_intruder_is_silent_at_every_rank() -> None:
     """A band looks at some firings alone, but its intruders are rows on which the latent does not fire at all."""
     firings = noise(1500, latents=12, documents=30, often=0.5)
@@ -323,7 +339,7 @@ def test_shells_on_the_page_are_means_over_their_latents() -> None:
     assert [part["judged"] for part in told.values()] == [int((often[part] >= LEAST).sum()) for part in (slice(10), slice(10, 20), slice(20, 40))]
     whole = sum(part["judged"] * part["purity"]["raw"]["value"] for part in told.values()) / sum(part["judged"] for part in told.values())
     assert whole == pytest.approx(metric.result(None)["purity"], abs=1e-5)
-    assert len({part["intruder"]["matched_latents"] for part in told.values()}) == 1
+    assert len({part["matched_latents"] for part in told.values()}) == 1
 
 
 # the metric
