@@ -13,8 +13,11 @@ from sae_bench_htopk.leads import lead
 from sae_bench_htopk.markdown import Table, brief, fold, rounded, shown, words
 from sae_bench_htopk.pairs import verdict
 from sae_bench_htopk.saes import COMPARED, L0, Number, Sae
+from sae_bench_htopk.tables import unmarked
 
 AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
+AGAINST_K = (AUC, INTRUDER, "latent_purity.monosemanticity")  # the scores that are told at every budget
+JUDGED = "latent_purity.judged"  # of the latents in use, those that fire often enough for intruder, monosemanticity and purity
 RANDOM, TOKEN, ALWAYS = "sparse_probing.floor_random", "sparse_probing.floor_token", "sparse_probing.floor_f1"
 SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which way is better
     AUC: ("probing AUC", 1.0),
@@ -29,8 +32,10 @@ WORDS = (
     "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away (or that a suite chose), chance 0.5. Intruder: how "
     "often the one context of five in which a latent is silent is the least like the others, chance about 0.2. Monosemanticity: how alike a latent's contexts "
     "are, 0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): rows of a label within "
-    "another on which the outer label's latents are silent and another latent stands in for them. Intervals over documents of the middle three are of first "
-    "order (the infinitesimal jackknife): those of intruder are about twice too wide, those of token purity may be somewhat too narrow."
+    "another on which the outer label's latents are silent and another latent stands in for them. The three before it are means over the latents that fire "
+    "often enough in a sample to be judged; the share of these stands last: where it is small, rare latents, often the purest, are left out, and what is "
+    "left is not the same kind of latents in every SAE. Intervals over documents of these three are of first order (the infinitesimal jackknife): those of "
+    "intruder are about twice too wide, those of token purity may be somewhat too narrow."
 )
 SIGNS = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training. "
@@ -120,14 +125,16 @@ def read_at(sae: Sae, columns: Sequence[str]) -> list[int]:
 
 def scores(board: Board, columns: Sequence[str]) -> str:
     """Every SAE at the budget nearest to its own, and the controls at the budget of most."""
-    table = Table("SAE", "read at k", "measured L0", *map(title, columns))
+    judged = any(JUDGED in row["values"] for record in board.records for row in record["rows"])
+    table = Table("SAE", "read at k", "measured L0", *map(title, columns), *["latents judged"] * judged)
     for sae in [*board.saes, *board.controls]:
         aim = board.anchor if sae.control else sae.budget
         if ks := read_at(sae, columns):
             k = min(ks, key=lambda k: abs(math.log(k / aim)))
             name = f"*{board.label(sae)}* (control)" if sae.control else board.label(sae)
             l0 = sae.read(L0, k)
-            table.add(name, str(k), l0 if isinstance(l0, Missing) else brief(l0), *(marked(board, sae, column, k) for column in columns))
+            share = [unmarked(sae.read(JUDGED, k))] * judged
+            table.add(name, str(k), l0 if isinstance(l0, Missing) else brief(l0), *(marked(board, sae, column, k) for column in columns), *share)
     return table.markdown()
 
 
@@ -149,16 +156,16 @@ def passed(board: Board, k: int) -> str:
     """How many SAEs are above the floors of probing at this budget: what needs a language model but no SAE, and what needs neither."""
     numbers = [number.mean for sae in board.saes if isinstance(number := sae.read(AUC, k), Number)]
     parts = [
-        f"{sum(number > floor for number in numbers)} are above {FLOORS[column]} ({rounded(floor)})"
+        f"above {FLOORS[column]} ({rounded(floor)}): {sum(number > floor for number in numbers)}"
         for column in (RANDOM, TOKEN)
         if (floor := mean_of(board, column)) is not None
     ]
-    return f" Of the {len(numbers)} SAEs' probing AUCs, {words(parts)}." if parts and numbers else ""
+    return f" Of the {len(numbers)} SAEs' probing AUCs, {'; '.join(parts)}." if parts and numbers else ""
 
 
 def by_k(board: Board, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """For the two scores that are compared most, every SAE that was read at two budgets or more beside those of one budget each."""
-    for column in (AUC, INTRUDER):
+    """For the scores that are compared most, every SAE that was read at two budgets or more beside those of one budget each."""
+    for column in AGAINST_K:
         ks = sorted({k for sae in board.saes for k in read_at(sae, [column])})
         if column in columns and len(ks) > 1:
             table = Table("SAE", *(f"k = {k}" for k in ks))

@@ -9,8 +9,10 @@ from sae_bench_htopk import leads, plugins
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Variant
 from sae_bench_htopk.markdown import rounded, words
-from sae_bench_htopk.saes import SHOWN, Number, Sae
+from sae_bench_htopk.saes import COMPARED, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared, measured
+
+ALIKE = ("latent_purity.intruder", "latent_purity.monosemanticity")  # progressive coding says of pruned SAEs that they are more interpretable
 
 
 class Gain(NamedTuple):
@@ -57,7 +59,8 @@ def is_nested(sae: Sae) -> bool:
 def against(board: Board, nested: Sae, pruned: Sae) -> str:
     """On which sizes the one is better than the other: at an equal share of active latents, and by what was measured only there, at equal L0."""
     shares, equal = (within(board, nested, pruned, relative) for relative in (True, False))
-    found = {column: gains(nested, pruned, column, shares) for column in measured(board)}
+    known = {column for record in board.records for row in record["rows"] for column in row["values"]}
+    found = {column: gains(nested, pruned, column, shares) for column in [*measured(board), *(column for column in ALIKE if column in known)]}
     some = {column: of for column, of in found.items() if any(size < board.latents for size in of)}
     others = {column: gains(nested, pruned, column, equal) for column in found if column not in some}
     parts = [*told(nested, some, shares), *told(nested, others, equal, f"at an L0 of {board.anchor}, ")]
@@ -81,7 +84,7 @@ def told(nested: Sae, found: Gains, ks: Mapping[int, int], first: str = "") -> l
     for where, sizes in places(nested, ks).items():
         columns = {column: {size: of[size] for size in sizes if size in of} for column, of in found.items()}
         shares = f" ({words(f'{ks[size]} of {size:,}' for size in sizes)})" if sizes[0] < nested.latents else ""
-        if parts := [f"{SHOWN[column][0]} {verdicts(of, sizes)}" for column, of in columns.items() if of]:
+        if parts := [f"{COMPARED[column][0]} {verdicts(of, sizes)}" for column, of in columns.items() if of]:
             said.append(f"{first}{where}{shares} {'; '.join(parts)}")
     return said
 

@@ -14,6 +14,7 @@ from sae_bench_htopk.rows import pairable, summary
 from sae_bench_htopk.suite import Suite
 
 OF_METRICS = ("values", "missing", "intervals", "details", "draws", "drawn", "keys", "measured")  # parts of a row, by metric or by metric.column
+NOT_ASKED = "not asked for at this reading"
 Row = dict[str, Any]
 
 
@@ -148,8 +149,8 @@ def joined(*parts: Mapping[str, Mapping[str, Any]]) -> Row:
 
 
 def unasked(suite: Suite, keys: Collection[str]) -> Row:
-    """What a row says of metrics of the suite that are not asked for at its reading."""
-    return summary({}, {name: kind for name, kind in metric_classes(suite).items() if name not in keys}, 0)
+    """What a row says of metrics of the suite that are not asked for at its reading: a reason for each, as one for each column is a third of a record."""
+    return {"missing": {name: NOT_ASKED for name in metric_classes(suite) if name not in keys}}
 
 
 def page_words(suite: Suite) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def value_of(row: Row | None, column: str) -> float | None:
     return None if row is None or row["values"].get(column) is None else float(row["values"][column])
 
 
+def reason_of(row: Row, column: str) -> str:
+    """Why a row has no such number: its own reason, or that of all of its metric."""
+    return str(row["missing"].get(column) or row["missing"].get(column.partition(".")[0]) or "not measured")
+
+
 @dataclass(frozen=True, eq=False)
 class Sae:
     """One SAE over its seeds, as one variant reads it."""
@@ -123,7 +128,7 @@ class Sae:
         rows = [rows[reading] for rows in self.rows.values() if reading in rows]
         values = [value for row in rows if (value := value_of(row, column)) is not None]
         if not values:
-            return Missing(next((row["missing"].get(column, "not measured") for row in rows), "not read there"))
+            return Missing(next((reason_of(row, column) for row in rows), "not read there"))
         measured = [l0 for row in rows if value_of(row, column) is not None and (l0 := value_of(row, L0)) is not None]  # of the seeds that it is a mean of
         l0 = fmean(measured) if measured else None
         off = l0 is not None and not all(frontier.on_budget(l0, k) for l0 in measured)

@@ -6,7 +6,7 @@ from sae_bench_htopk import interpretable, nested, sizes
 from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
-from sae_bench_htopk.saes import DELTA, EV, SHOWN, Number
+from sae_bench_htopk.saes import COMPARED, DELTA, EV, SHOWN, Number, Sae
 
 SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be called one for every budget
 
@@ -50,24 +50,36 @@ def ahead(best: Best) -> str:
 
 
 def one_for_all(board: Board) -> str:
-    """How far the SAE that best serves several budgets below its own, too, is from the best SAE trained at each."""
+    """How far the SAE that best serves several budgets below its own, too, is from the best SAE trained at each; also in what interpretability has."""
     answers = []
     for sae in (sae for sae in board.saes if not sae.measured):  # an L0 that came out of training was no budget to serve
-        gaps = {}
-        for k in (k for k in board.ks if k <= sae.budget):
-            own, best = sae.at(EV, k), board.best(EV, k, [other for other in board.saes if other.trained_at(k) and other is not sae])
-            if isinstance(own, Number) and best:
-                gaps[k] = (own.mean - best.number.mean, best.sae.variant)
+        gaps = behind(board, sae, EV)
         if sum(k < sae.budget for k in gaps) >= SEVERAL:
-            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), sae.budget, gaps))
+            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), sae, gaps))
     if not answers:
         return ""
-    _, label, budget, gaps = max(answers, key=lambda answer: answer[:2])
+    _, label, sae, gaps = max(answers, key=lambda answer: answer[:2])
+    others = [
+        f"{COMPARED[column][0]} at k = {words(found)} by {words(rounded(gap, digits=2, sign=True) for gap, _ in found.values())}"
+        for column in interpretable.AGAINST_K
+        if (found := behind(board, sae, column))
+    ]
     return (
         f"**One SAE for every budget:** {label} comes nearest to the best of the others trained at each k. "
         f"Read at k = {words(gaps)}, its explained variance differs by {words(rounded(gap, digits=2, sign=True) for gap, _ in gaps.values())} "
-        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({budget, *gaps})}."
+        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({sae.budget, *gaps})}."
+        + (f" From the best of these it also differs in {'; '.join(others)} (not tested)." if others else "")
     )
+
+
+def behind(board: Board, sae: Sae, column: str) -> dict[int, tuple[float, str]]:
+    """At each k up to its own by how much an SAE differs from the best of the others trained there, and which variant that is."""
+    gaps = {}
+    for k in (k for k in board.ks if k <= sae.budget):
+        own, best = sae.at(column, k), board.best(column, k, [other for other in board.saes if other.trained_at(k) and other is not sae])
+        if isinstance(own, Number) and best:
+            gaps[k] = (own.mean - best.number.mean, best.sae.variant)
+    return gaps
 
 
 def away(board: Board) -> str:
