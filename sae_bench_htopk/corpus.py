@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 
+from sae_bench_htopk.reader import Listed, Reader, State
 from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
 from sae_bench_htopk.text import Document, Source, TextError
 from sae_bench_htopk.windows import Encode, Window, cut, take
@@ -32,9 +33,9 @@ class Corpus:
             documents.sort(key=lambda document: hashlib.sha256(document.text.encode()).digest())
         return parts
 
-    def documents(self, part: Part) -> Iterable[Document]:
-        """The documents of one part."""
-        return self.parts[part] if self.source.finite else part_documents(self.source, part)
+    def documents(self, part: Part, state: State | None = None) -> Reader[Document]:
+        """The documents of one part; from a reader's state on, if there is one."""
+        return Listed(self.parts[part], state) if self.source.finite else part_documents(self.source, part, state)
 
     def fingerprint(self, part: Part) -> str:
         """16 hex digits: of the documents of a finite source, of the name and revision of an endless one."""

@@ -37,22 +37,21 @@ class Windows(NamedTuple):
 
 def cut(documents: Iterable[Document], encode: Encode, context: int) -> Iterator[Window]:
     """Yields windows of at most context - 1 tokens, one from each of OPEN_DOCUMENTS documents in turn; no document shares one."""
-    waiting = enumerate(documents)
 
-    def pieces(index: int, document: Document) -> Iterator[Window]:
-        ids, spans = encode(document.text)
+    def pieces(index: int, ids: np.ndarray, spans: np.ndarray | None) -> Iterator[Window]:
         for start in range(0, len(ids), context - 1):
             end = start + context - 1
             yield Window(index, start, ids[start:end], None if spans is None else spans[start:end])
 
-    open_documents = [pieces(*item) for item in islice(waiting, OPEN_DOCUMENTS)]
+    waiting = (pieces(index, *encode(document.text)) for index, document in enumerate(documents))  # an open document's text is not kept
+    open_documents = [*islice(waiting, OPEN_DOCUMENTS)]
     while open_documents:
         for place in range(len(open_documents) - 1, -1, -1):
             window = next(open_documents[place], None)
             if window is not None:
                 yield window
-            elif (item := next(waiting, None)) is not None:
-                open_documents[place] = pieces(*item)
+            elif (another := next(waiting, None)) is not None:
+                open_documents[place] = another
             else:
                 del open_documents[place]
 
