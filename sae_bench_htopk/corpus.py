@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
+from typing import TypeAlias
 
 from sae_bench_htopk.reader import Listed, Reader, State
 from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
 from sae_bench_htopk.text import Document, Source, TextError
 from sae_bench_htopk.windows import Encode, Window, cut, take
+
+Ahead: TypeAlias = Callable[[Reader[Document]], Reader[Document]]
 
 
 class Corpus:
@@ -44,9 +47,10 @@ class Corpus:
         named = json.dumps([SPLIT_VERSION, part, self.source.identity()], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def windows(self, part: Part, encode: Encode, context: int) -> Iterator[Window]:
-        """Token windows of one part, from many documents in turn."""
-        return cut(self.documents(part), encode, context)
+    def windows(self, part: Part, encode: Encode, context: int, ahead: Ahead | None = None) -> Iterator[Window]:
+        """Token windows of one part, from many documents in turn; `ahead` sees them pass before `encode` is asked for their tokens."""
+        documents = self.documents(part)
+        return cut(ahead(documents) if ahead else documents, encode, context)
 
     def sample(self, part: Part, encode: Encode, context: int, tokens: int, documents: int | None) -> tuple[list[Window], list[str]]:
         """Windows that hold at least so many tokens, and the texts of their documents. Raises TextError if the part is too short."""

@@ -30,6 +30,7 @@ from sae_bench_htopk.seeds import Absent, Kin, merged, twins
 from sae_bench_htopk.showing import Shown, labelled
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
+from sae_bench_htopk.tokenizing import Tokenizing
 from sae_bench_htopk.trainer import Learner, Recipe, train
 from sae_bench_htopk.windows import batches, lengths
 
@@ -52,7 +53,8 @@ class Runner:
         try:
             for mine in passes:
                 if fresh := [item.training for item in mine if item.todo == "train"]:
-                    self.train(fresh, fresh[0].seed)
+                    with self.tokenizing:
+                        self.train(fresh, fresh[0].seed)
                 if unread := [item for item in mine if item.missing]:
                     self.evaluate(unread)
                 self.compare([item for item in mine if item.todo == "compare"])
@@ -68,6 +70,7 @@ class Runner:
         self.model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
         self.model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
         text, context = self.suite.text, chosen.context
+        self.tokenizing = Tokenizing(self.model.tokenizer, text.workers)
         held_out = Shown(*self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents))
         wanted = texts(name for item in self.items for _, some in item.missing for names in some.values() for name in names)
         others = {name: self.suite.labelled[name].text for name in wanted if name != HELD_OUT}
@@ -80,13 +83,12 @@ class Runner:
 
     def ids(self, text: str) -> tuple[np.ndarray, None]:
         """Token ids alone, which is all that training wants."""
-        coded = self.model.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return np.array(coded["input_ids"], dtype=np.int64), None
+        return self.tokenizing.ids(text)
 
     def train(self, trainings: Sequence[Training], seed: int) -> None:
         """Trains all of one seed in one pass over the text, and saves their weights."""
         suite, recipe = self.suite, self.suite.train
-        windows = self.corpus.windows("train", self.ids, suite.model.context)
+        windows = self.corpus.windows("train", self.ids, suite.model.context, self.tokenizing.ahead)
         note(f"seed {seed}: measuring scale and mean of the first activations")
         stream = Stream(self.model, windows, suite.model.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
         learners = {training.key: Learner(self.build(training.kind(), training), training.recipe, stream.units.statistics) for training in trainings}

@@ -85,11 +85,12 @@ class CalibrationText:
 
 @dataclass(frozen=True)
 class Text:
-    """Where text comes from; in a file the source's own keys stand beside these."""
+    """Where text comes from, and how many processes make tokens of what is trained on; in a file the source's own keys stand beside these."""
 
     source: Source
     held_out: HeldOut
     calibration: CalibrationText
+    workers: Annotated[int, Rule(lambda workers: workers >= 0, "a whole number of at least 0")] = 0  # 0: the program itself; moves no number
 
     @classmethod
     def from_value(cls, value: Value) -> "Text":

@@ -17,7 +17,7 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "showing",
-        "faults", "reader", "labelled_source", "document_classes", "tagged_words", "labelled_text",
+        "faults", "reader", "tokenizing", "labelled_source", "document_classes", "tagged_words", "labelled_text",
         "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
