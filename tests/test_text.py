@@ -79,3 +79,9 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TextError, match=r"some/set .* at abc cannot be read: no route"):
         list(Hub("some/set", "abc").documents())
     assert waits == [1, 2, 4, 8, 16, 32, 60]
+
+
+def test_a_revision_that_may_move_is_noted() -> None:
+    """A branch or a tag is, a commit is not."""
+    assert any("main" in note and "may move" in note for note in Hub("some/set", "main").notes())
+    assert not any("may move" in note for note in Hub("some/set", "ab45e286aef3fb5780067100cb5a1132b52b7949").notes())
