@@ -5,10 +5,29 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
 from sae_bench_htopk.text import Document, Source, TextError
-from sae_bench_htopk.windows import Encode, Window, cut, take
+from sae_bench_htopk.windows import Cut, Encode, Position, Window, take
+
+
+class Reader(Iterator[Document]):
+    """Documents in turn that are counted, so that reading can go on behind those that were given before."""
+
+    def __init__(self, documents: Iterable[Document], given: int = 0) -> None:
+        """Passes over so many."""
+        self.documents, self.given = islice(documents, given, None), given
+
+    def __next__(self) -> Document:
+        """The next one."""
+        document = next(self.documents)
+        self.given += 1
+        return document
+
+    def state(self) -> dict[str, Any]:
+        """How many were given, with those passed over."""
+        return {"given": self.given}
 
 
 class Corpus:
@@ -43,9 +62,10 @@ class Corpus:
         named = json.dumps([SPLIT_VERSION, part, self.source.identity()], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def windows(self, part: Part, encode: Encode, context: int) -> Iterator[Window]:
-        """Token windows of one part, from many documents in turn."""
-        return cut(self.documents(part), encode, context)
+    def windows(self, part: Part, encode: Encode, context: int, position: Position | None = None) -> Cut:
+        """Token windows of one part, from many documents in turn; from a position on, if there is one."""
+        given = position.documents["given"] if position and position.documents else 0
+        return Cut(Reader(self.documents(part), given), encode, context, position)
 
     def sample(self, part: Part, encode: Encode, context: int, tokens: int, documents: int | None) -> tuple[list[Window], list[str]]:
         """Windows that hold at least so many tokens, and the texts of their documents. Raises TextError if the part is too short."""
@@ -56,7 +76,7 @@ class Corpus:
                 texts.append(document.text)
                 yield document
 
-        windows = take(cut(remembered(), encode, context), tokens)
+        windows = take(Cut(remembered(), encode, context), tokens)
         held = sum(len(window.ids) for window in windows)
         if held < tokens:
             where = f"the {part} part holds" if documents is None else f"the first {documents} documents of the {part} part (text.{part}.documents) hold"
