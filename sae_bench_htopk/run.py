@@ -106,10 +106,12 @@ class Runner:
         active = {key: learner for key, learner in learners.items() if learner.variant.trained}
         taken = resume.restore(found, active) if found else 0
         snapshots = resume.Snapshots(self.snapshots(), list(learners), self.suite.snapshot.minutes, found)
-        with Progress(f"seed {seed}: training {len(active)} SAEs", recipe.steps() * recipe.batch, taken * recipe.batch) as progress:
+        total = recipe.steps() * recipe.batch
+        with Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
             for tokens in train(list(active.values()), stream.batches(recipe.batch), taken=taken):
                 progress.reach(tokens)
-                snapshots.keep(tokens // recipe.batch, stream, active)
+                if tokens < total:  # after the last step come the weights themselves
+                    snapshots.keep(tokens // recipe.batch, stream, active)
         for training in trainings:
             self.save(training, learners[training.key], stream)
         snapshots.remove()

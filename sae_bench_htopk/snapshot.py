@@ -80,7 +80,7 @@ def read(folder: Path) -> Snapshot:
         kept = manifest.pop("sha256")
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(f"{path} is damaged: it is not what was written") from error
     if kept != digest(manifest):
         raise SnapshotError(f"{path} is damaged: its checksum is not the one that was kept")

@@ -131,7 +131,8 @@ class Learner:
         """All that its next step depends on, and what is told of those before: as JSON, and as tensors that its next step changes in place."""
         adam = self.optimizer.state_dict()
         told = {"curve": self.curve, "failed": self.failed, "tokens": self.tokens, "seconds": self.seconds}
-        facts = {"groups": adam["param_groups"], "schedule": self.schedule.state_dict(), "proposals": asdict(self.variant.proposals)}
+        schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}  # our own `factor`
+        facts = {"groups": adam["param_groups"], "schedule": schedule, "proposals": asdict(self.variant.proposals)}
         tensors = {f"sae.{name}": value for name, value in self.variant.state_dict().items()}
         tensors |= {f"adam.{index}.{name}": value for index, moments in adam["state"].items() for name, value in moments.items()}
         return facts | told, tensors | {"silent_for": self.silent_for}
@@ -145,7 +146,7 @@ class Learner:
                 _, index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = tensors[name]
         self.optimizer.load_state_dict({"state": moments, "param_groups": facts["groups"]})
-        self.schedule.load_state_dict(dict(facts["schedule"]))
+        self.schedule.load_state_dict({**facts["schedule"], "lr_lambdas": [None]})
         self.variant.proposals = choose.Proposals(**facts["proposals"])
         self.silent_for.copy_(tensors["silent_for"])
         self.curve, self.failed, self.tokens, self.seconds = (facts[name] for name in ("curve", "failed", "tokens", "seconds"))
