@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; every finished seed is kept, and the same command goes on from there", file=sys.stderr)
+        print("interrupted; every finished seed and the last snapshot are kept, and the same command goes on from there", file=sys.stderr)
         return 130
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sae_bench_htopk.reader import Listed, Reader, State
 from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
 from sae_bench_htopk.text import Document, Source, TextError
-from sae_bench_htopk.windows import Encode, Window, cut, take
+from sae_bench_htopk.windows import Cut, Encode, Position, Window, take
 
 Ahead: TypeAlias = Callable[[Reader[Document]], Reader[Document]]
 
@@ -47,10 +47,10 @@ class Corpus:
         named = json.dumps([SPLIT_VERSION, part, self.source.identity()], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def windows(self, part: Part, encode: Encode, context: int, ahead: Ahead | None = None) -> Iterator[Window]:
-        """Token windows of one part, from many documents in turn; `ahead` sees them pass before `encode` is asked for their tokens."""
-        documents = self.documents(part)
-        return cut(ahead(documents) if ahead else documents, encode, context)
+    def windows(self, part: Part, encode: Encode, context: int, position: Position | None = None, ahead: Ahead | None = None) -> Cut:
+        """Token windows of one part, from many documents in turn; from a position on, if there is one. `ahead` sees documents pass before `encode`."""
+        documents = self.documents(part, position.documents if position else None)
+        return Cut(ahead(documents) if ahead else documents, encode, context, position)
 
     def sample(self, part: Part, encode: Encode, context: int, tokens: int, documents: int | None) -> tuple[list[Window], list[str]]:
         """Windows that hold at least so many tokens, and the texts of their documents. Raises TextError if the part is too short."""
@@ -61,7 +61,7 @@ class Corpus:
                 texts.append(document.text)
                 yield document
 
-        windows = take(cut(remembered(), encode, context), tokens)
+        windows = take(Cut(remembered(), encode, context), tokens)
         held = sum(len(window.ids) for window in windows)
         if held < tokens:
             where = f"the {part} part holds" if documents is None else f"the first {documents} documents of the {part} part (text.{part}.documents) hold"

@@ -220,6 +220,13 @@ class MetricUse:
 
 
 @dataclass(frozen=True)
+class Snapshots:
+    """How often training is saved, so that a run that is killed goes on from there; no number depends on it."""
+
+    minutes: Annotated[float, Rule(lambda minutes: minutes > 0, "a number above 0")] = 10.0
+
+
+@dataclass(frozen=True)
 class Suite:
     """All that a run is told; `saes` has sweeps and seeds multiplied out."""
 
@@ -235,6 +242,7 @@ class Suite:
     controls: Annotated[tuple[ControlName, ...], DISTINCT]
     labelled: Mapping[str, Labelled] = field(default_factory=dict)
     demonstration: bool = False
+    snapshot: Snapshots = Snapshots()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -21,13 +21,13 @@ ORDER = [
         "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
+        "snapshot", "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages",
     },
-    {"memory", "seeds", "plan", "estimate", "recording", "run"},
+    {"memory", "seeds", "plan", "estimate", "recording", "resume", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {

@@ -14,7 +14,7 @@ from sae_bench_htopk import reader, windows
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.split import part_documents
 from sae_bench_htopk.text import Document, Files, Hub, TextError
-from sae_bench_htopk.windows import cut
+from sae_bench_htopk.windows import Cut
 
 ROWS, FILES = 1500, 3  # of each file; more than `datasets` decodes at once
 
@@ -158,7 +158,7 @@ def test_long_documents_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.full(len(text) // 4, ord(text[0]), dtype=np.int32), None  # as many bytes as the text has
 
     tracemalloc.start()
-    count = sum(len(window.ids) for window in cut(documents(), encode, 1025))
+    count = sum(len(window.ids) for window in Cut(documents(), encode, 1025))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 40 * size // 4

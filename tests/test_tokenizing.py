@@ -18,7 +18,7 @@ from sae_bench_htopk.checkpoint import ASSETS
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document, TextError
 from sae_bench_htopk.tokenizing import Tokenizing
-from sae_bench_htopk.windows import cut
+from sae_bench_htopk.windows import Cut
 
 MODEL = ASSETS / "pycode_gemma2"
 ROOT = Path(__file__).parents[1]
@@ -43,9 +43,9 @@ def test_windows_are_the_same_for_any_number_of_processes(workers: int, tokenize
     monkeypatch.setattr(tokenizing, "BATCH", 5000)
     texts = documents()
     plain = [np.array(tokenizer(document.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]) for document in texts]  # type: ignore[operator]
-    wanted = list(cut(texts, lambda text: (plain[next(n for n, one in enumerate(texts) if one.text == text)], None), 32))
+    wanted = list(Cut(texts, lambda text: (plain[next(n for n, one in enumerate(texts) if one.text == text)], None), 32))
     with Tokenizing(tokenizer, workers) as made:
-        found = list(cut(made.ahead(Listed(texts)), made.ids, 32))
+        found = list(Cut(made.ahead(Listed(texts)), made.ids, 32))
         assert not made.made  # nothing was made that no one asked for
     assert [(one.document, one.start, one.ids.tolist()) for one in found] == [(one.document, one.start, one.ids.tolist()) for one in wanted]
     assert not multiprocessing.active_children()
