@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from sae_bench_htopk import tokenizing
 from sae_bench_htopk.checkpoint import ASSETS
+from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
-from sae_bench_htopk.text import Document, TextError
+from sae_bench_htopk.text import Document, Hub, TextError
 from sae_bench_htopk.tokenizing import Tokenizing
-from sae_bench_htopk.windows import Cut
+from sae_bench_htopk.windows import Cut, Position, Window
 
 MODEL = ASSETS / "pycode_gemma2"
 ROOT = Path(__file__).parents[1]
@@ -49,6 +53,32 @@ def test_windows_are_the_same_for_any_number_of_processes(workers: int, tokenize
         assert not made.made  # nothing was made that no one asked for
     assert [(one.document, one.start, one.ids.tolist()) for one in found] == [(one.document, one.start, one.ids.tolist()) for one in wanted]
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_cutting_goes_on_behind_what_was_read_ahead(workers: int, tokenizer: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a position in a stream of the hub, in a fresh process of the program as far as text is concerned: the same windows as without a break."""
+    monkeypatch.setattr(tokenizing, "BATCH", 5000)
+    datasets.Dataset.from_dict({"text": [document.text for document in documents(400)]}).to_parquet(tmp_path / "rows.parquet")
+    load = datasets.load_dataset
+    stands_in = str(tmp_path / "rows.parquet")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, split, **__: load("parquet", data_files=stands_in, split=split, streaming=True))
+
+    def windows(made: Tokenizing, position: Position | None) -> Cut:
+        return Corpus(Hub("some/set", "abc")).windows("train", made.ids, 32, position, made.ahead)
+
+    def shown(some: Iterable[Window]) -> list[tuple[int, int, list[int]]]:
+        return [(window.document, window.start, window.ids.tolist()) for window in some]
+
+    with Tokenizing(tokenizer, workers) as made:
+        whole = shown(windows(made, None))
+        for taken in (1, 500, 2500):
+            first = windows(made, None)
+            before = shown(islice(first, taken))
+            position = first.position()
+            state = json.loads(json.dumps(position.documents))
+            assert before + shown(windows(made, position._replace(documents=state))) == whole
+    assert len(whole) > 4000
 
 
 def test_no_more_is_read_ahead_than_has_its_place(tokenizer: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +116,7 @@ def test_a_fault_in_a_process_is_the_callers(tokenizer: object) -> None:
 SCRIPT = """
 import multiprocessing, sys, time
 from transformers import PreTrainedTokenizerFast
+from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document
 from sae_bench_htopk.tokenizing import Tokenizing
