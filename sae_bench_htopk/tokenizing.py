@@ -68,6 +68,7 @@ class Tokenizing:
 
     def ahead(self, documents: Reader[Document]) -> Reader[Document]:
         """The same documents, of which a few are read ahead and sent off; its state is that of the documents given."""
+        self.made.clear()  # what an earlier reading that was broken off has left
         return documents if self.pool is None else Ahead(documents, self)
 
     def send(self, texts: Sequence[str]) -> None:
