@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_bench_htopk import plugins
-from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.errors import InputError  # nothing that is heavy: processes that make tokens import this file too
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +80,7 @@ def rebuild(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Every variant, metric and suite with its one line; a variant whose code is no longer that of its records says so."""
-    from sae_bench_htopk import plan, suite
+    from sae_bench_htopk import plan, plugins, suite
 
     changed = plan.changed_variants(options.output)
     sections = {kind: {name: plugins.first_line(kind, name) for name in plugins.names(kind)} for kind in ("variants", "metrics")}
@@ -116,6 +115,8 @@ def pretrain(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; 0 if all is well, 1 if a check found differences, 2 after one sentence on stderr if the input is at fault."""
+    from sae_bench_htopk import plugins
+
     options = parser().parse_args(arguments)
     commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "list": show, "definitions": define, "pretrain": pretrain}
     try:
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; every finished seed is kept, and the same command goes on from there", file=sys.stderr)
+        print("interrupted; every finished seed and the last snapshot are kept, and the same command goes on from there", file=sys.stderr)
         return 130
 
 

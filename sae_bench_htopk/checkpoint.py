@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.faults import refused
 from sae_bench_htopk.plugins import suggest
 
 ASSETS = Path(__file__).parent / "assets"
@@ -81,12 +81,9 @@ def locate(path: str) -> Path | None:
 
 def explain(path: str, revision: str | None, folder: Path | None, error: Exception) -> ModelError:
     """What transformers' error means to the user, in one sentence."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
     at = f"model.path: {path}" + (f" at revision {revision}" if revision else "")
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return ModelError(f"{at}: the model is gated; accept its licence at https://huggingface.co/{path} and set HF_TOKEN to a token of that account")
+    if folder is None and (advice := refused(error, f"https://huggingface.co/{path}", "model")):
+        return ModelError(f"{at}: {advice}")
     reason = " ".join(str(error).split())
     if folder is None and isinstance(error, OSError):
         return ModelError(f"{at}: no such folder, and the hub could not be reached or has no such model or revision ({reason[:200]})")

@@ -84,7 +84,10 @@ class Calibration:
 
 
 class Variant(nn.Module, ABC):
-    """An SAE objective. A subclass has a frozen dataclass `Config` and defines `step`; all else may stay as it is here."""
+    """An SAE objective. A subclass has a frozen dataclass `Config` and defines `step`; all else may stay as it is here.
+
+    What it remembers from step to step is a parameter or a buffer: a run that was killed goes on with these alone.
+    """
 
     Config: ClassVar[type[Any]]
     frozen: ClassVar[frozenset[str]] = frozenset()  # parameters that training leaves as they began

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
+from typing import TypeAlias
 
+from sae_bench_htopk.reader import Listed, Reader, State
 from sae_bench_htopk.split import SPLIT_VERSION, Part, fingerprint, part_documents, split
 from sae_bench_htopk.text import Document, Source, TextError
-from sae_bench_htopk.windows import Encode, Window, cut, take
+from sae_bench_htopk.windows import Cut, Encode, Position, Window, take
+
+Ahead: TypeAlias = Callable[[Reader[Document]], Reader[Document]]
 
 
 class Corpus:
@@ -32,9 +36,9 @@ class Corpus:
             documents.sort(key=lambda document: hashlib.sha256(document.text.encode()).digest())
         return parts
 
-    def documents(self, part: Part) -> Iterable[Document]:
-        """The documents of one part."""
-        return self.parts[part] if self.source.finite else part_documents(self.source, part)
+    def documents(self, part: Part, state: State | None = None) -> Reader[Document]:
+        """The documents of one part; from a reader's state on, if there is one."""
+        return Listed(self.parts[part], state) if self.source.finite else part_documents(self.source, part, state)
 
     def fingerprint(self, part: Part) -> str:
         """16 hex digits: of the documents of a finite source, of the name and revision of an endless one."""
@@ -43,9 +47,10 @@ class Corpus:
         named = json.dumps([SPLIT_VERSION, part, self.source.identity()], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def windows(self, part: Part, encode: Encode, context: int) -> Iterator[Window]:
-        """Token windows of one part, from many documents in turn."""
-        return cut(self.documents(part), encode, context)
+    def windows(self, part: Part, encode: Encode, context: int, position: Position | None = None, ahead: Ahead | None = None) -> Cut:
+        """Token windows of one part, from many documents in turn; from a position on, if there is one. `ahead` sees documents pass before `encode`."""
+        documents = self.documents(part, position.documents if position else None)
+        return Cut(ahead(documents) if ahead else documents, encode, context, position)
 
     def sample(self, part: Part, encode: Encode, context: int, tokens: int, documents: int | None) -> tuple[list[Window], list[str]]:
         """Windows that hold at least so many tokens, and the texts of their documents. Raises TextError if the part is too short."""
@@ -56,7 +61,7 @@ class Corpus:
                 texts.append(document.text)
                 yield document
 
-        windows = take(cut(remembered(), encode, context), tokens)
+        windows = take(Cut(remembered(), encode, context), tokens)
         held = sum(len(window.ids) for window in windows)
         if held < tokens:
             where = f"the {part} part holds" if documents is None else f"the first {documents} documents of the {part} part (text.{part}.documents) hold"

@@ -109,6 +109,13 @@ def learned(suite: Suite, part: Sequence[Item]) -> int:
     return memory.learning(suite, [each.training for each in part if each.todo == "train"])
 
 
+def snapshots(suite: Suite, parts: Sequence[Sequence[Item]]) -> str:
+    """What the snapshots of a pass take while it trains: two of them, each of weights and Adam's two moments in float32; nothing where nothing is trained."""
+    trained = [[each.training for each in part if each.todo == "train" and each.training.kind().trained] for part in parts]
+    most = max((sum(2 * training.latents * suite.model.shape.d for training in some) for some in trained), default=0)
+    return f", and up to {2 * 3 * 4 * most / 2**20:,.0f} MiB of snapshots while a seed trains for longer than {suite.snapshot.minutes:g} min" if most else ""
+
+
 def together(suite: Suite, all_items: Sequence[Item], parts: list[list[Item]], device: str) -> list[str]:
     """A line on whether seeds are measured together; none where there are not several, or where training goes seed by seed anyway."""
     todo = [each for each in all_items if each.todo != "done"]
@@ -147,7 +154,7 @@ def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) ->
         ),
         *together(suite, all_items, parts, device),
         f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside the language model",
-        f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights",
+        f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights{snapshots(suite, parts)}",
         f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
         *(f"note:     {line}" for line in notes),
     ]

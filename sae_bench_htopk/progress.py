@@ -8,11 +8,11 @@ from typing import TextIO
 class Progress:
     """One phase of work, counted in tokens; use it as a context manager."""
 
-    def __init__(self, phase: str, total: int, out: TextIO | None = None) -> None:
-        """`total` is in tokens; `out` is stderr if not given."""
-        self.phase, self.total, self.out = phase, total, out or sys.stderr
+    def __init__(self, phase: str, total: int, before: int = 0, out: TextIO | None = None) -> None:
+        """`total` is in tokens, of which some were done `before`; `out` is stderr if not given."""
+        self.phase, self.total, self.before, self.out = phase, total, before, out or sys.stderr
         self.live = self.out.isatty()
-        self.done = 0
+        self.done = before
         self.started = self.said = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -29,7 +29,7 @@ class Progress:
     def say(self, end: str = "") -> None:
         """Prints the state."""
         self.said = time.monotonic()
-        rate = self.done / max(self.said - self.started, 1e-9)
+        rate = (self.done - self.before) / max(self.said - self.started, 1e-9)
         line = f"{self.phase}: {self.done:,} of {self.total:,} tokens, {rate:,.0f} tokens/s{end}"
         self.out.write(f"\r\033[K{line}" if self.live else f"{line}\n")
         self.out.flush()

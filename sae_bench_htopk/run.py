@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_bench_htopk import leaderboard, plan, plugins, records, weights
+from sae_bench_htopk import leaderboard, plan, plugins, records, resume, weights
 from sae_bench_htopk.asked import HELD_OUT, texts
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
@@ -28,8 +28,10 @@ from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.recording import Read, Recorder, as_asked, measured_numbers, shell_ends
 from sae_bench_htopk.seeds import Absent, Kin, merged, twins
 from sae_bench_htopk.showing import Shown, labelled
+from sae_bench_htopk.snapshot import Snapshot
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
+from sae_bench_htopk.tokenizing import Tokenizing
 from sae_bench_htopk.trainer import Learner, Recipe, train
 from sae_bench_htopk.windows import batches, lengths
 
@@ -49,10 +51,13 @@ class Runner:
         """Does what is to be done and returns the page. An interruption keeps every finished pass, and its page: a seed, or all together."""
         if passes := plan.passes(self.suite, self.items, self.device):
             self.load_model()
+        for path in resume.strangers(self.snapshots(), [training.key for training in self.trainings]):
+            note(f"{path} holds the training of nothing in {self.suite.name} as it is now; delete it if it is not wanted")
         try:
             for mine in passes:
                 if fresh := [item.training for item in mine if item.todo == "train"]:
-                    self.train(fresh, fresh[0].seed)
+                    with self.tokenizing:
+                        self.train(fresh, fresh[0].seed)
                 if unread := [item for item in mine if item.missing]:
                     self.evaluate(unread)
                 self.compare([item for item in mine if item.todo == "compare"])
@@ -68,6 +73,7 @@ class Runner:
         self.model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
         self.model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
         text, context = self.suite.text, chosen.context
+        self.tokenizing = Tokenizing(self.model.tokenizer, text.workers)
         held_out = Shown(*self.corpus.sample("held_out", self.model.encode, context, text.held_out.tokens, text.held_out.documents))
         wanted = texts(name for item in self.items for _, some in item.missing for names in some.values() for name in names)
         others = {name: self.suite.labelled[name].text for name in wanted if name != HELD_OUT}
@@ -80,30 +86,59 @@ class Runner:
 
     def ids(self, text: str) -> tuple[np.ndarray, None]:
         """Token ids alone, which is all that training wants."""
-        coded = self.model.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return np.array(coded["input_ids"], dtype=np.int64), None
+        return self.tokenizing.ids(text)
 
     def train(self, trainings: Sequence[Training], seed: int) -> None:
-        """Trains all of one seed in one pass over the text, and saves their weights."""
-        suite, recipe = self.suite, self.suite.train
-        windows = self.corpus.windows("train", self.ids, suite.model.context)
-        note(f"seed {seed}: measuring scale and mean of the first activations")
-        stream = Stream(self.model, windows, suite.model.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
+        """Trains all of one seed in one pass over the text; those that a snapshot holds go on from it, in a pass of their own if it holds not all."""
+        while trainings:
+            found = resume.find(self.snapshots(), [training.key for training in trainings])
+            held = [training for training in trainings if found is None or training.key in found.facts["keys"]]
+            self.train_together(held, seed, found)
+            trainings = [training for training in trainings if training not in held]
+
+    def snapshots(self) -> Path:
+        """Where the suite's training is kept while it lasts."""
+        return plan.weights_path(self.root, self.suite.name, "").parent / "snapshots"
+
+    def train_together(self, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
+        """Trains these in one pass, from a snapshot if there is one, and saves their weights; the pass' snapshots are then deleted."""
+        recipe = self.suite.train
+        stream = self.stream(seed, found)
         learners = {training.key: Learner(self.build(training.kind(), training), training.recipe, stream.units.statistics) for training in trainings}
-        active = [learner for learner in learners.values() if learner.variant.trained]
-        with Progress(f"seed {seed}: training {len(active)} SAEs", recipe.steps() * recipe.batch) as progress:
-            for tokens in train(active, stream.batches(recipe.batch)):
+        active = {key: learner for key, learner in learners.items() if learner.variant.trained}
+        taken = resume.restore(found, active) if found else 0
+        snapshots = resume.Snapshots(self.snapshots(), list(learners), self.suite.snapshot.minutes, found)
+        total = recipe.steps() * recipe.batch
+        with Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
+            for tokens in train(list(active.values()), stream.batches(recipe.batch), taken=taken):
                 progress.reach(tokens)
+                if tokens < total:  # after the last step come the weights themselves
+                    snapshots.keep(tokens // recipe.batch, stream, active)
+        for training in trainings:
+            self.save(training, learners[training.key], stream)
+        snapshots.remove()
+
+    def stream(self, seed: int, found: Snapshot | None) -> Stream:
+        """The activations that are trained on, from their beginning or from where a snapshot left them."""
+        chosen, recipe = self.suite.model, self.suite.train
+        known = resume.stream_of(found, self.device) if found else None
+        if found is None:
+            note(f"seed {seed}: measuring scale and mean of the first activations")
+        else:
+            note(f"seed {seed}: going on after {found.facts['step'] * recipe.batch:,} tokens, from {found.folder}")
+        windows = self.corpus.windows("train", self.ids, chosen.context, known[1].text if known else None, self.tokenizing.ahead)
+        return Stream(self.model, windows, chosen.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens, known)
+
+    def save(self, training: Training, learner: Learner, stream: Stream) -> None:
+        """Keeps what training came to: weights, and the story that records tell of them."""
         facts = {"scale": stream.units.scale, "massive_limit": stream.units.massive_limit, "massive": stream.massive, "rows": stream.rows}
         facts["total_variance"] = stream.units.statistics.total_variance
-        for training in trainings:
-            learner = learners[training.key]
-            if learner.failed:
-                note(f"{training.label()}: given up, and the others went on: {learner.failed}")
-            story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts, "failed": learner.failed}
-            story["provenance"] = provenance(self.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
-            self.retire(training)
-            weights.save(plan.weights_path(self.root, suite.name, training.key), learner.variant, stream.units, story)
+        if learner.failed:
+            note(f"{training.label()}: given up, and the others went on: {learner.failed}")
+        story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts, "failed": learner.failed}
+        story["provenance"] = provenance(self.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
+        self.retire(training)
+        weights.save(plan.weights_path(self.root, self.suite.name, training.key), learner.variant, stream.units, story)
 
     def retire(self, training: Training) -> None:
         """Sets aside the record of weights that are gone, under a name that is not brought back: beside new weights its numbers would be another SAE's."""

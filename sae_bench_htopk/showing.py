@@ -10,7 +10,7 @@ from sae_bench_htopk.labelled_text import read
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Document, TextError
-from sae_bench_htopk.windows import Encode, Window, cut
+from sae_bench_htopk.windows import Cut, Encode, Window
 
 
 class Shown(NamedTuple):
@@ -45,7 +45,7 @@ def shown(text: Classes | Tagged, name: str, encode: Encode, context: int) -> Sh
         seen[document] = document[: spans[: text.length, 1].max(initial=0)]
         return ids[: text.length], spans[: text.length]
 
-    windows = list(cut((Document(str(number), each, name) for number, each in enumerate(found.texts)), beginning, context))
+    windows = list(Cut((Document(str(number), each, name) for number, each in enumerate(found.texts)), beginning, context))
     if not windows:
         raise TextError(f"labelled.{name}: its {len(found.texts)} documents hold no token")
     return Shown(windows, [seen[each] for each in found.texts], found.labels)

@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from sae_bench_htopk.text import Document, Source
+from sae_bench_htopk.reader import Changed, Listed, Reader, State
+from sae_bench_htopk.text import Document, Hub, Source
 
 Part: TypeAlias = Literal["train", "calibration", "held_out"]
 SPLIT_VERSION = "1"
@@ -79,25 +80,29 @@ def part_of(group: str) -> Part:
 
 
 def split(source: Source) -> Iterator[tuple[Part, Document]]:
-    """Yields every document with its part.
-
-    A finite source is grouped as a whole. An endless one cannot be: there a text's group is the smallest hash of its sketch, so
-    equal texts always share a part, and near-duplicates do as often as their sketches are alike.
-    """
+    """Yields every document with its part; a finite source is grouped as a whole."""
     if source.finite:
         documents = list(source.documents())
         yield from ((part_of(group), document) for group, document in zip(group_near_duplicates(documents), documents, strict=True))
     else:
-        for document in source.documents():
-            yield part_of(str(sketch(document.text)[0])), document
+        yield from ((part_alone(document), document) for document in source.documents())
 
 
-def part_documents(source: Source, part: Part) -> Iterator[Document]:
-    """Yields the documents of one part: in the hash order of their text if the source is finite, else in the stream's order."""
-    chosen: Iterable[Document] = (document for where, document in split(source) if where == part)
-    if source.finite:
-        chosen = sorted(chosen, key=lambda document: hashlib.sha256(document.text.encode()).digest())
-    yield from chosen
+def part_alone(document: Document) -> Part:
+    """The part of a document of an endless source, which cannot be grouped as a whole.
+
+    There a text's group is the smallest hash of its sketch, so equal texts always share a part, and near-duplicates do as often
+    as their sketches are alike.
+    """
+    return part_of(str(sketch(document.text)[0]))
+
+
+def part_documents(source: Source, part: Part, state: State | None = None) -> Reader[Document]:
+    """The documents of one part: in the hash order of their text if the source is finite, else in the stream's order; from a reader's state on."""
+    if isinstance(source, Hub):
+        return Changed(source.documents(state), lambda document: document if part_alone(document) == part else None)
+    chosen = (document for where, document in split(source) if where == part)
+    return Listed(sorted(chosen, key=lambda document: hashlib.sha256(document.text.encode()).digest()), state)
 
 
 def fingerprint(documents: Iterable[Document]) -> str:

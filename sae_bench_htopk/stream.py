@@ -1,7 +1,7 @@
 """The stream of activations that SAEs are trained on: token windows in, shuffled and scaled batches out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_bench_htopk.contract import Statistics
 from sae_bench_htopk.text import TextError
-from sae_bench_htopk.windows import Window, Windows, batches
+from sae_bench_htopk.windows import Cut, Position, Windows, batches
 
 ROWS_AT_ONCE = 4096  # tokens that the model and the SAEs take at once
 OPENING_ROWS = 2**17  # real tokens that scale, mean and the limit of massive norms are measured on
@@ -62,29 +62,55 @@ def measure(raw: Float[Tensor, "rows d"]) -> Units:
     return Units(scale, limit, Statistics(mean.float(), (centred.T @ centred / len(rows)).float()))
 
 
-class Stream:
-    """Blocks of shuffled activations; block n depends on the windows, the seed and n alone, and ends before n + 1 begins."""
+@dataclass(frozen=True)
+class Place:
+    """Where the stream stands: a block that is begun, how many of its batches were taken, and what was before it."""
 
-    def __init__(self, model: Activations, windows: Iterable[Window], context: int, bos: int, block: int, seed: int, tokens: int) -> None:
-        """Harvests the opening, from which `units` come. Raises TextError if the text holds nothing."""
-        self.model, self.seed, self.tokens = model, seed, tokens
+    block: int
+    taken: int  # batches
+    rows: int  # harvested before the block
+    massive: int  # of them
+    text: Position  # at which the block's own text begins
+
+
+class Stream:
+    """Blocks of shuffled activations; block n depends on the windows, the seed and n alone, and ends before n + 1 begins.
+
+    So it can be made anew at a place: that block is harvested again, and its batches that were taken are passed over.
+    """
+
+    def __init__(
+        self, model: Activations, windows: Cut, context: int, bos: int, block: int, seed: int, tokens: int, known: tuple[Units, Place] | None = None
+    ) -> None:
+        """Harvests the opening, from which `units` come, unless they are known and `windows` begin at the place. Raises TextError if the text holds nothing."""
+        self.model, self.windows, self.seed = model, windows, seed
         self.massive = self.rows = 0
-        self.raw: Iterator[Tensor] = map(self.harvest_block, chunked(batches(windows, windows_at_once(context), context, bos), block))
-        opening: list[Tensor] = []
-        while sum(map(len, opening)) < min(OPENING_ROWS, tokens) and (rows := next(self.raw, None)) is not None:
-            opening.append(rows)
+        self.harvested = self.harvest_all(chunked(batches(windows, windows_at_once(context), context, bos), block))
+        if known is not None:
+            self.units, self.begun = known
+            self.rows, self.massive = self.begun.rows, self.begun.massive
+            return
+        self.begun = Place(0, 0, 0, 0, windows.position())
+        opening: list[tuple[Position, Tensor]] = []
+        while sum(len(raw) for _, raw in opening) < min(OPENING_ROWS, tokens) and (item := next(self.harvested, None)) is not None:
+            opening.append(item)
         if not opening:
             raise TextError("text: the training part holds no tokens")
-        self.units = measure(torch.cat(opening))
-        self.raw = chain(opening, self.raw)
+        self.units = measure(torch.cat([raw for _, raw in opening]))
+        self.harvested = chain(opening, self.harvested)
 
-    def harvest_block(self, windows: list[Windows]) -> Float[Tensor, "rows d"]:
-        """The raw activations of one block, in the order of its windows."""
-        return torch.cat([harvest(self.model, part) for part in windows])
+    def harvest_all(self, chunks: Iterator[list[Windows]]) -> Iterator[tuple[Position, Float[Tensor, "rows d"]]]:
+        """Each block's raw activations in the order of its windows, and the position at which its text begins."""
+        while True:
+            start = self.windows.position()
+            if (chunk := next(chunks, None)) is None:
+                return
+            yield start, torch.cat([harvest(self.model, part) for part in chunk])
 
     def blocks(self) -> Iterator[Float[Tensor, "rows d"]]:
         """Yields scaled blocks, massive rows out, rows shuffled."""
-        for number, raw in enumerate(self.raw):
+        for number, (start, raw) in enumerate(self.harvested, self.begun.block):
+            self.begun = Place(number, self.begun.taken if number == self.begun.block else 0, self.rows, self.massive, start)
             kept = raw[~self.units.is_massive(raw)]
             self.rows += len(raw)
             self.massive += len(raw) - len(kept)
@@ -92,9 +118,10 @@ class Stream:
             yield kept[order.to(kept.device)] * self.units.scale
 
     def batches(self, size: int) -> Iterator[Float[Tensor, "batch d"]]:
-        """Yields whole batches; what is left of a block beyond its last whole batch is dropped."""
+        """Yields whole batches; what is left of a block beyond its last whole batch is dropped. `begun` is then the place after the batch."""
         for block in self.blocks():
-            for start in range(0, len(block) - size + 1, size):
+            for start in range(self.begun.taken * size, len(block) - size + 1, size):
+                self.begun = replace(self.begun, taken=start // size + 1)
                 yield block[start : start + size]
 
 

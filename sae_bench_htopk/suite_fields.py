@@ -85,11 +85,12 @@ class CalibrationText:
 
 @dataclass(frozen=True)
 class Text:
-    """Where text comes from; in a file the source's own keys stand beside these."""
+    """Where text comes from, and how many processes make tokens of what is trained on; in a file the source's own keys stand beside these."""
 
     source: Source
     held_out: HeldOut
     calibration: CalibrationText
+    workers: Annotated[int, Rule(lambda workers: workers >= 0, "a whole number of at least 0")] = 0  # 0: the program itself; moves no number
 
     @classmethod
     def from_value(cls, value: Value) -> "Text":
@@ -219,6 +220,13 @@ class MetricUse:
 
 
 @dataclass(frozen=True)
+class Snapshots:
+    """How often training is saved, so that a run that is killed goes on from there; no number depends on it."""
+
+    minutes: Annotated[float, Rule(lambda minutes: minutes > 0, "a number above 0")] = 10.0
+
+
+@dataclass(frozen=True)
 class Suite:
     """All that a run is told; `saes` has sweeps and seeds multiplied out."""
 
@@ -234,6 +242,7 @@ class Suite:
     controls: Annotated[tuple[ControlName, ...], DISTINCT]
     labelled: Mapping[str, Labelled] = field(default_factory=dict)
     demonstration: bool = False
+    snapshot: Snapshots = Snapshots()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

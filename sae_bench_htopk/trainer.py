@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_bench_htopk import ops
+from sae_bench_htopk import choose, ops
 from sae_bench_htopk.contract import Codes, Statistics, Step, Variant
 from sae_bench_htopk.prefix_loss import prefix_loss
 from sae_bench_htopk.text import TextError
@@ -126,6 +127,30 @@ class Learner:
         point = {"tokens": self.tokens, "loss": step.loss.item() / self.total_variance, "error": error.item(), "dead": dead}
         self.curve.append({name: value for name, value in {**point, **self.variant.noted()}.items() if math.isfinite(value)})
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that its next step depends on, and what is told of those before: as JSON, and as tensors that its next step changes in place."""
+        adam = self.optimizer.state_dict()
+        told = {"curve": self.curve, "failed": self.failed, "tokens": self.tokens, "seconds": self.seconds}
+        schedule = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}  # our own `factor`
+        facts = {"groups": adam["param_groups"], "schedule": schedule, "proposals": asdict(self.variant.proposals)}
+        tensors = {f"sae.{name}": value for name, value in self.variant.state_dict().items()}
+        tensors |= {f"adam.{index}.{name}": value for index, moments in adam["state"].items() for name, value in moments.items()}
+        return facts | told, tensors | {"silent_for": self.silent_for}
+
+    def restore(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Goes back to a state; its next step is then that of the learner which gave it, bit for bit."""
+        self.variant.load_state_dict({name.removeprefix("sae."): value for name, value in tensors.items() if name.startswith("sae.")})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name in tensors:
+            if name.startswith("adam."):
+                _, index, moment = name.split(".")
+                moments.setdefault(int(index), {})[moment] = tensors[name]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": facts["groups"]})
+        self.schedule.load_state_dict({**facts["schedule"], "lr_lambdas": [None]})
+        self.variant.proposals = choose.Proposals(**facts["proposals"])
+        self.silent_for.copy_(tensors["silent_for"])
+        self.curve, self.failed, self.tokens, self.seconds = (facts[name] for name in ("curve", "failed", "tokens", "seconds"))
+
 
 def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
     """How badly the k strongest dead latents of each vector explain what the SAE left over, over the left-over's variance.
@@ -176,17 +201,18 @@ def clip(parameters: Sequence[Tensor], largest: float) -> None:
         torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
 
 
-def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"]], curve_points: int = 40) -> Iterator[int]:
+def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"]], curve_points: int = 40, taken: int = 0) -> Iterator[int]:
     """Trains all learners on the same batches in the same order; yields the tokens seen after each batch.
 
-    One whose loss is no number takes no further step, and says why in `failed`. Raises TextError if the text ends early.
+    `taken` steps were taken before, with batches that are not among these. One whose loss is no number takes no further step, and says
+    why in `failed`. Raises TextError if the text ends early.
     """
     if not learners:
         return
-    recipe, seen = learners[0].recipe, 0
-    steps = recipe.steps()
+    recipe = learners[0].recipe
+    steps, seen = recipe.steps(), taken * recipe.batch
     marks = {round(steps * (point + 1) / curve_points) - 1 for point in range(curve_points)}
-    for index, x in zip(range(steps), batches, strict=False):
+    for index, x in zip(range(taken, steps), batches, strict=False):
         for learner in [learner for learner in learners if not learner.failed]:
             clock = time.perf_counter()
             try:

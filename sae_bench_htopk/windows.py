@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,26 +35,75 @@ class Windows(NamedTuple):
     span: Int[Tensor, "windows context 2"]
 
 
-def cut(documents: Iterable[Document], encode: Encode, context: int) -> Iterator[Window]:
-    """Yields windows of at most context - 1 tokens, one from each of OPEN_DOCUMENTS documents in turn; no document shares one."""
-    waiting = enumerate(documents)
+@runtime_checkable
+class Positioned(Protocol):
+    """Documents in turn that know where their reading stands."""
 
-    def pieces(index: int, document: Document) -> Iterator[Window]:
-        ids, spans = encode(document.text)
-        for start in range(0, len(ids), context - 1):
-            end = start + context - 1
-            yield Window(index, start, ids[start:end], None if spans is None else spans[start:end])
+    def __next__(self) -> Document:
+        """The next one."""
 
-    open_documents = [pieces(*item) for item in islice(waiting, OPEN_DOCUMENTS)]
-    while open_documents:
-        for place in range(len(open_documents) - 1, -1, -1):
-            window = next(open_documents[place], None)
-            if window is not None:
-                yield window
-            elif (item := next(waiting, None)) is not None:
-                open_documents[place] = pieces(*item)
+    def state(self) -> dict[str, Any]:
+        """As JSON, what is wanted to read on from here."""
+
+
+class Open(NamedTuple):
+    """One document that windows come from: its index, the place of its next window's first token, and what is left of it."""
+
+    document: int
+    start: int
+    ids: np.ndarray
+    spans: np.ndarray | None
+
+
+class Position(NamedTuple):
+    """Where cutting stands between two windows."""
+
+    documents: dict[str, Any] | None  # where the reading of documents stands, if it knows
+    given: int  # documents that were opened so far
+    turn: int  # the place of the open document that is asked next; -1: a new round begins
+    open: tuple[Open, ...]
+
+
+class Cut(Iterator[Window]):
+    """Windows of at most context - 1 tokens, one from each of OPEN_DOCUMENTS documents in turn; no document shares one.
+
+    It can be made anew at a position, with documents that go on where those of the position stood.
+    """
+
+    def __init__(self, documents: Iterable[Document], encode: Encode, context: int, position: Position | None = None) -> None:
+        """Opens nothing yet."""
+        self.documents, self.encode, self.width = iter(documents), encode, context - 1
+        self.given, self.turn = (position.given, position.turn) if position else (0, -1)
+        self.open: list[Open] = list(position.open) if position else []
+
+    def __next__(self) -> Window:
+        """The next open document's next window; one that has none left makes place for another."""
+        if not self.given:
+            self.open = list(islice(iter(self.opened, None), OPEN_DOCUMENTS))
+        while self.open:
+            place = len(self.open) - 1 if self.turn < 0 else self.turn
+            self.turn = place - 1
+            document, start, ids, spans = self.open[place]
+            if len(ids):
+                rest = None if spans is None else spans[self.width :]
+                self.open[place] = Open(document, start + self.width, ids[self.width :], rest)
+                return Window(document, start, ids[: self.width], None if spans is None else spans[: self.width])
+            if (another := self.opened()) is not None:
+                self.open[place] = another
             else:
-                del open_documents[place]
+                del self.open[place]
+        raise StopIteration
+
+    def opened(self) -> Open | None:
+        """The next document, if there is one."""
+        if (document := next(self.documents, None)) is None:
+            return None
+        self.given += 1
+        return Open(self.given - 1, 0, *self.encode(document.text))
+
+    def position(self) -> Position:
+        """Where it stands; copies no text."""
+        return Position(self.documents.state() if isinstance(self.documents, Positioned) else None, self.given, self.turn, tuple(self.open))
 
 
 def take(windows: Iterable[Window], tokens: int) -> list[Window]:

@@ -14,7 +14,7 @@ from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.rows import summary
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.text import Document
-from sae_bench_htopk.windows import Window, collate, cut, lengths
+from sae_bench_htopk.windows import Cut, Window, collate, lengths
 from tests.synthetic import settings
 
 D, LATENTS, K, CONTEXT, BOS = 24, 64, 5, 16, 2
@@ -40,7 +40,7 @@ def windows() -> list[Window]:
         places = np.arange(len(text))
         return np.array([3 + ord(letter) % 128 for letter in text], dtype=np.int64), np.stack((places, places + 1), axis=1)
 
-    return list(cut((Document(str(n), text, "") for n, text in enumerate(TEXTS)), encode, CONTEXT))
+    return list(Cut((Document(str(n), text, "") for n, text in enumerate(TEXTS)), encode, CONTEXT))
 
 
 def units(model: SubjectModel) -> Units:

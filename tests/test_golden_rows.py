@@ -23,7 +23,7 @@ from sae_bench_htopk.pretrain import train_tokenizer
 from sae_bench_htopk.rows import summary
 from sae_bench_htopk.stream import Units
 from sae_bench_htopk.text import Document
-from sae_bench_htopk.windows import Window, collate, cut, lengths
+from sae_bench_htopk.windows import Cut, Window, collate, lengths
 
 FILE = Path(__file__).with_name("golden_rows.json")
 D, LATENTS, K, CONTEXT, BOS, VOCABULARY = 24, 64, 5, 32, 2, 132
@@ -85,7 +85,7 @@ def subject() -> SubjectModel:
 def rows(noise: float = 0.0) -> dict[str, dict[str, Any]]:
     """Every metric at both readings, and cheap ones at others; `noise` moves the model's weights by so much of themselves, to see what rounding may do."""
     texts = [text(index) for index in range(len(WORDS))]
-    windows: list[Window] = list(cut((Document(str(index), one, "") for index, one in enumerate(texts)), encode, CONTEXT))
+    windows: list[Window] = list(Cut((Document(str(index), one, "") for index, one in enumerate(texts)), encode, CONTEXT))
     model, batch = subject(), collate(windows, CONTEXT, BOS)
     random = torch.Generator().manual_seed(0)
     for parameter in model.model.parameters():

@@ -17,17 +17,17 @@ ORDER = [
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
         "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "showing",
-        "labelled_source", "document_classes", "tagged_words", "labelled_text",
+        "faults", "reader", "tokenizing", "labelled_source", "document_classes", "tagged_words", "labelled_text",
         "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
-        "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
+        "snapshot", "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages",
     },
-    {"memory", "seeds", "plan", "estimate", "recording", "run"},
+    {"memory", "seeds", "plan", "estimate", "recording", "resume", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {

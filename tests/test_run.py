@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from sae_bench_htopk import estimate, plugins, records, run, trainer
@@ -242,6 +243,19 @@ def test_an_interrupted_run_keeps_whole_seeds_and_ends_the_same(material: Path, 
     assert main([*arguments, str(tmp_path / "broken")]) == 0
     assert taken["steps"] == 40 + 32
     assert values(tmp_path / "broken") == values(tmp_path / "whole")
+
+
+def test_weights_are_the_same_bits_whoever_makes_the_tokens(material: Path, tmp_path: Path) -> None:
+    """This process or another; nor does the key of the weights tell."""
+    found = []
+    for workers in (0, 1):
+        text = yaml.safe_load(suite(material, tmp_path).read_text(encoding="utf-8"))["text"] | {"workers": workers}
+        path = suite(material, tmp_path, text=text, saes=[{"variant": "topk", "k": 8}], metrics=["explained_variance"], controls=["pca"])
+        assert main(["run", str(path), "--output", str(tmp_path / str(workers)), "--device", "cpu"]) == 0
+        found.append({path.name: load_file(path) for path in (tmp_path / str(workers) / "runs").rglob("*.safetensors")})
+    plain, other = found
+    assert plain.keys() == other.keys() and len(plain) == 2
+    assert all(torch.equal(tensor, other[name][key]) for name, tensors in plain.items() for key, tensor in tensors.items())
 
 
 def test_a_variant_of_ones_own_needs_no_line_of_the_core(

@@ -1,7 +1,5 @@
 """Windows, blocks and units of the stream, on a model whose activations are known."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from sae_bench_htopk.stream import Stream, measure
 from sae_bench_htopk.text import Document, TextError
-from sae_bench_htopk.windows import Window, collate, cut, take
+from sae_bench_htopk.windows import Cut, collate, take
 
 CONTEXT, BOS, D = 8, 99, 6
 
@@ -35,10 +33,10 @@ def encode(text: str) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.stack((np.arange(len(ids)), np.arange(len(ids)) + 1), axis=1)
 
 
-def windows(count: int = 300, length: int = 40) -> Iterator[Window]:
+def windows(count: int = 300, length: int = 40) -> Cut:
     """Windows of random texts."""
     draw = np.random.default_rng(0)
-    return cut((Document(str(n), "".join(map(chr, draw.integers(90, 180, length))), "") for n in range(count)), encode, CONTEXT)
+    return Cut((Document(str(n), "".join(map(chr, draw.integers(90, 180, length))), "") for n in range(count)), encode, CONTEXT)
 
 
 def stream(seed: int = 0, block: int = 1024, tokens: int = 5000) -> Stream:
@@ -49,7 +47,7 @@ def stream(seed: int = 0, block: int = 1024, tokens: int = 5000) -> Stream:
 def test_windows_hold_every_token_once_in_place() -> None:
     """Positions and documents of all windows together cover each document exactly."""
     texts = ["a" * 20, "b" * 7, "c" * 15]
-    found = list(cut((Document(str(n), text, "") for n, text in enumerate(texts)), encode, CONTEXT))
+    found = list(Cut((Document(str(n), text, "") for n, text in enumerate(texts)), encode, CONTEXT))
     batch = collate(found, CONTEXT, BOS)
     assert bool((batch.tokens[:, 0] == BOS).all()) and not bool(batch.real[:, 0].any())
     places = sorted(zip(batch.document[batch.real].tolist(), batch.position[batch.real].tolist(), strict=True))
@@ -105,4 +103,4 @@ def test_blocks_of_short_documents_are_as_long_as_others() -> None:
 def test_an_empty_text_is_refused() -> None:
     """No windows, no stream."""
     with pytest.raises(TextError, match="no tokens"):
-        Stream(Known(), iter(()), CONTEXT, BOS, 1024, 0, 100)
+        Stream(Known(), Cut((), encode, CONTEXT), CONTEXT, BOS, 1024, 0, 100)

@@ -66,6 +66,16 @@ def test_a_good_suite_says_what_its_file_says(write: Callable[[str], str]) -> No
     assert [(use.name, use.only) for use in found.metrics] == [("explained_variance", None), ("downstream_loss", Limits((Only(k=(8,), select=("native",)),)))]
 
 
+def test_the_number_of_processes_moves_no_key(write: Callable[[str], str]) -> None:
+    """They only make the same tokens sooner."""
+    facts = keys.Facts(dict.fromkeys(("train", "calibration", "held_out"), "text"), "model")
+    several = suite.load(write(GOOD.replace("held_out: {", "workers: 3, held_out: {")))
+    plain = suite.load(write(GOOD))
+    assert (plain.text.workers, several.text.workers) == (0, 3)
+    assert keys.resolve(plain, facts) == keys.resolve(several, facts)
+    assert "text.workers: -1, wanted a whole number of at least 0" in failure(write(GOOD.replace("held_out: {", "workers: -1, held_out: {")))
+
+
 def test_a_metric_may_have_a_list_of_readings(write: Callable[[str], str]) -> None:
     """Of each mapping the product, of the list the union."""
     (_, use) = suite.load(write(GOOD.replace("only: {k: [8], select: [native]}", "only: [{k: [8], select: [row]}, {latents: [32]}]"))).metrics

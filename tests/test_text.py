@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import pytest
 
-from sae_bench_htopk import split, text
+from sae_bench_htopk import reader, split, text
 from sae_bench_htopk.text import Files, Hub, Installed, TextError
 
 
@@ -66,11 +67,21 @@ def test_a_hub_data_set_streams_and_is_split_like_all_text(monkeypatch: pytest.M
 
 
 def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network fault names the data set and the revision."""
+    """A network fault names the data set and the revision, after all tries."""
+    waits: list[float] = []
 
     def load(*_: object, **__: object) -> object:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(reader.time, "sleep", waits.append)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(TextError, match=r"some/set .* at abc cannot be read: no route"):
         list(Hub("some/set", "abc").documents())
+    assert waits == [1, 2, 4, 8, 16, 32, 60]
+
+
+def test_a_revision_that_may_move_is_noted() -> None:
+    """A branch or a tag is, a commit is not."""
+    assert any("main" in note and "may move" in note for note in Hub("some/set", "main").notes())
+    assert not any("may move" in note for note in Hub("some/set", "ab45e286aef3fb5780067100cb5a1132b52b7949").notes())

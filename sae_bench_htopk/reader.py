@@ -1,0 +1,155 @@
+"""Reads items in turn and knows its place: reading can go on from a state that was saved, and waits out faults of the network."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.faults import transient
+from sae_bench_htopk.progress import note
+
+Item = TypeVar("Item")
+Other = TypeVar("Other")
+State: TypeAlias = dict[str, Any]  # JSON
+
+WAITS = (1, 2, 4, 8, 16, 32, 60)  # seconds before another try; one more try than waits, in a row without a new row
+END = object()
+
+
+class Reader(Iterator[Item]):
+    """Items in turn; `state` says as JSON where it stands, behind the last item given."""
+
+    def state(self) -> State:
+        """What is wanted to read on from here."""
+        raise NotImplementedError
+
+
+class Listed(Reader[Item]):
+    """A list's items."""
+
+    def __init__(self, items: Sequence[Item], state: State | None = None) -> None:
+        """From a state on, if there is one."""
+        self.items, self.given = items, int(state["given"]) if state else 0
+
+    def __next__(self) -> Item:
+        """The next one."""
+        if self.given >= len(self.items):
+            raise StopIteration
+        self.given += 1
+        return self.items[self.given - 1]
+
+    def state(self) -> State:
+        """How many were given."""
+        return {"given": self.given}
+
+
+class Changed(Reader[Other], Generic[Item, Other]):
+    """What a function makes of a reader's items, without those of which it makes None."""
+
+    def __init__(self, reader: Reader[Item], change: Callable[[Item], Other | None]) -> None:
+        """Reads nothing yet."""
+        self.reader, self.change = reader, change
+
+    def __next__(self) -> Other:
+        """The next that is left."""
+        while (changed := self.change(next(self.reader))) is None:
+            pass
+        return changed
+
+    def state(self) -> State:
+        """That of the reader."""
+        return self.reader.state()
+
+
+class InTurn(Reader[Item]):
+    """The items of several readers, one reader after the other."""
+
+    def __init__(self, opening: Sequence[Callable[[State | None], Reader[Item]]], state: State | None = None) -> None:
+        """Opens each only when the one before has ended."""
+        self.opening, self.place, self.inside = opening, int(state["place"]) if state else 0, state["inside"] if state else None
+        self.reader: Reader[Item] | None = None
+
+    def __next__(self) -> Item:
+        """The next one of the reader that is open, or the first of the next."""
+        while self.place < len(self.opening):
+            if self.reader is None:
+                self.reader = self.opening[self.place](self.inside)
+            for item in self.reader:
+                return item
+            self.reader, self.inside, self.place = None, None, self.place + 1
+        raise StopIteration
+
+    def state(self) -> State:
+        """Which reader is open, and where it stands."""
+        return {"place": self.place, "inside": self.inside if self.reader is None else self.reader.state()}
+
+
+class Numbered(NamedTuple):
+    """One row of a data set, its number, and what the data set says of its columns."""
+
+    number: int
+    columns: Mapping[str, object]
+    features: Mapping[str, object]
+
+
+class Rows(Reader[Numbered]):
+    """The rows of one data set that `datasets` streams, none twice and none left out, whatever the network does."""
+
+    def __init__(self, load: Callable[[], Any], named: str, explain: Callable[[Exception], InputError], state: State | None = None) -> None:
+        """`load` opens the data set; an error that cannot be waited out is raised as `explain` words it, and waiting names `named`."""
+        self.load, self.named, self.explain = load, named, explain
+        self.given = int(state["rows"]) if state else 0
+        self.known: Any = None  # what `datasets` says of its place behind the last row given; None: rows are counted from the first
+        if state and state["datasets"] == version():  # another version may mean something else by it
+            self.known = state["known"]
+        self.data: Any = None
+        self.open: Iterator[Mapping[str, object]] | None = None
+
+    def __next__(self) -> Numbered:
+        """The next row, after as many tries as it takes. Raises what `explain` makes of the error if they are all used up, or none would help."""
+        for wait in (*WAITS, None):
+            try:
+                if self.open is None:
+                    self.open = self.opened()
+                row: Any = next(self.open, END)
+                break
+            except InputError:
+                raise
+            except Exception as error:  # datasets, pyarrow and the network raise many kinds
+                self.open = None  # a generator that has raised gives nothing more
+                if wait is None or not transient(error):
+                    raise self.explain(error) from error
+                note(f"{self.named}: {worded(error, 120)}; {self.given:,} rows were read, trying again in {wait} s")
+                time.sleep(wait)
+        if row is END:
+            raise StopIteration
+        self.given, self.known = self.given + 1, self.data.state_dict()
+        return Numbered(self.given - 1, row, self.data.features or {})
+
+    def opened(self) -> Iterator[Mapping[str, object]]:
+        """The rows behind the last one given."""
+        if self.data is None:
+            self.data = self.load()
+        if self.known is not None:
+            self.data.load_state_dict(copy.deepcopy(self.known))
+        rows: Iterator[Mapping[str, object]] = iter(self.data)
+        for _ in range(self.given if self.known is None else 0):
+            next(rows, None)
+        return rows
+
+    def state(self) -> State:
+        """How many rows were given, and what `datasets` says of the place, which spares reading what lies before it again."""
+        return {"rows": self.given, "known": self.known, "datasets": version()}
+
+
+def version() -> str:
+    """Of `datasets`."""
+    import datasets  # heavy, and absent on some GPU machines
+
+    return str(datasets.__version__)
+
+
+def worded(error: BaseException, length: int) -> str:
+    """An error's words in one line, or its kind if it has none."""
+    return " ".join(str(error).split())[:length] or type(error).__name__

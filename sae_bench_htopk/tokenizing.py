@@ -1,0 +1,148 @@
+"""Token ids of training text, made in this process or ahead of their use in others: the same ids in the same order whatever the number of processes."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Tokenizer
+
+from sae_bench_htopk.reader import Reader, State
+from sae_bench_htopk.text import Document, TextError
+
+BATCH = 2**17  # characters that a process is given at once, or one document if that is longer
+AHEAD = 2  # batches on their way for each process: so much text and so many ids are held beside the documents that are open
+
+OF_PROCESS: list[Tokenizer] = []  # one, in a process that makes ids for another
+
+Ids: TypeAlias = Int[np.ndarray, " tokens"]
+
+
+def ids_of(tokenizer: Any, text: str) -> Ids:
+    """Token ids alone; adds no special token and reads none in the text."""
+    coded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return np.array(coded["input_ids"], dtype=np.int32)
+
+
+class Tokenizing:
+    """Makes ids of the texts that pass through `ahead` before `ids` is asked for them, while it is entered and has processes to do so."""
+
+    def __init__(self, tokenizer: Any, workers: int) -> None:
+        """A fast tokenizer of transformers; each of so many processes is given a copy of what is inside, and loads neither transformers nor torch."""
+        self.tokenizer, self.workers = tokenizer, workers
+        self.made: defaultdict[str, deque[tuple[Future[list[Ids]], int]]] = defaultdict(deque)
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Tokenizing":
+        """Starts the processes; a fresh interpreter each, since a copy of one with threads may stand still for ever."""
+        if self.workers:
+            inside = self.tokenizer.backend_tokenizer.to_str()
+            self.pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), initializer=begin, initargs=(inside,))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Ends them, whatever has happened."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool = None
+        self.made.clear()
+
+    def ids(self, text: str) -> tuple[Ids, None]:
+        """The ids of a text. Raises what its process raised, or TextError if that is gone."""
+        if not (waiting := self.made.get(text)):
+            return ids_of(self.tokenizer, text), None
+        future, place = waiting.popleft()
+        if not waiting:
+            del self.made[text]
+        with self.saying():
+            return future.result()[place], None
+
+    def ahead(self, documents: Reader[Document]) -> Reader[Document]:
+        """The same documents, of which a few are read ahead and sent off; its state is that of the documents given."""
+        self.made.clear()  # what an earlier reading that was broken off has left
+        return documents if self.pool is None else Ahead(documents, self)
+
+    def send(self, texts: Sequence[str]) -> None:
+        """Has one process make the ids of some texts."""
+        assert self.pool is not None
+        with self.saying():
+            future = self.pool.submit(ids_elsewhere, texts)
+        for place, text in enumerate(texts):
+            self.made[text].append((future, place))
+
+    @contextmanager
+    def saying(self) -> Iterator[None]:
+        """Raises TextError where a process is gone."""
+        try:
+            yield
+        except BrokenProcessPool as error:
+            raise TextError(
+                f"text.workers: {self.workers}, one of which was ended from outside, as a lack of memory does; wanted fewer of them, or 0"
+            ) from error
+
+
+class Ahead(Reader[Document]):
+    """Documents in turn, those that come next being worked on."""
+
+    def __init__(self, documents: Reader[Document], tokenizing: Tokenizing) -> None:
+        """Reads nothing yet."""
+        self.documents, self.tokenizing = documents, tokenizing
+        self.batches: deque[deque[tuple[Document, State]]] = deque()
+        self.before = documents.state()
+
+    def __next__(self) -> Document:
+        """The next one, after so many more were sent off that every process has work."""
+        while self.batches and not self.batches[0]:
+            self.batches.popleft()
+        while len(self.batches) < AHEAD * self.tokenizing.workers and (batch := self.batch()):
+            self.tokenizing.send([document.text for document, _ in batch])
+            self.batches.append(batch)
+        if not self.batches:
+            raise StopIteration
+        document, self.before = self.batches[0].popleft()
+        return document
+
+    def batch(self) -> deque[tuple[Document, State]]:
+        """The next documents, each with the state behind it; none at the end."""
+        batch, size = deque[tuple[Document, State]](), 0
+        for document in self.documents:
+            batch.append((document, self.documents.state()))
+            if (size := size + len(document.text)) >= BATCH:
+                break
+        return batch
+
+    def state(self) -> State:
+        """Where reading stands behind the last document given."""
+        return self.before
+
+
+def begin(inside: str) -> None:
+    """Of a process: it leaves Ctrl-C to its parent, ends when that does, however it ends, and keeps to one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+    def watch() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    OF_PROCESS.append(Tokenizer.from_str(inside))
+
+
+def ids_elsewhere(texts: Sequence[str]) -> list[Ids]:
+    """Of a process: the ids of some texts, as `ids_of` has transformers make them."""
+    tokenizer = OF_PROCESS[0]
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return [np.array(tokenizer.encode_batch([text], add_special_tokens=False)[0].ids, dtype=np.int32) for text in texts]
