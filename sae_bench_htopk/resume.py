@@ -47,11 +47,17 @@ class Snapshots:
 
     def remove(self, but: Path | None = None) -> None:
         """Deletes every snapshot that holds any of the pass' trainings, but one; and what no run finished writing."""
-        for path in self.folder.glob("*"):
-            if path != but and (path.suffix == snapshot.UNFINISHED or path.name.endswith(digest(self.keys)) or holds(path, self.keys)):
-                shutil.rmtree(path, ignore_errors=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        others = [path for path in self.folder.glob("*") if path != but]
+        own = digest(self.keys)
+        delete(self.folder, [path for path in others if path.suffix == snapshot.UNFINISHED or path.name.endswith(own) or holds(path, self.keys)])
+
+
+def delete(folder: Path, some: Sequence[Path]) -> None:
+    """Deletes some of a folder's snapshots, and the folder if none is left."""
+    for path in some:
+        shutil.rmtree(path, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def find(folder: Path, keys: Sequence[str]) -> Snapshot | None:
@@ -86,9 +92,11 @@ def holds(path: Path, keys: Sequence[str]) -> bool:
         return False
 
 
-def strangers(folder: Path, keys: Sequence[str]) -> list[Path]:
-    """Snapshots that hold none of these trainings, as of settings that a suite no longer has."""
-    return [path for path in sorted(folder.glob("*")) if path.suffix != snapshot.UNFINISHED and (path / snapshot.MANIFEST).is_file() and not holds(path, keys)]
+def sweep(folder: Path, todo: Sequence[str], known: Sequence[str]) -> list[Path]:
+    """Deletes snapshots whose trainings are all done, and returns those of trainings that are not known, as of settings that a suite no longer has."""
+    idle = [path for path in sorted(folder.glob("*")) if path.suffix != snapshot.UNFINISHED and not holds(path, todo)]
+    delete(folder, [path for path in idle if holds(path, known)])
+    return [path for path in idle if (path / snapshot.MANIFEST).is_file()]
 
 
 def state_of(stream: Stream) -> tuple[dict[str, Any], dict[str, Tensor]]:

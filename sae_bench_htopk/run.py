@@ -51,8 +51,7 @@ class Runner:
         """Does what is to be done and returns the page. An interruption keeps every finished pass, and its page: a seed, or all together."""
         if passes := plan.passes(self.suite, self.items, self.device):
             self.load_model()
-        for path in resume.strangers(self.snapshots(), [training.key for training in self.trainings]):
-            note(f"{path} holds the training of nothing in {self.suite.name} as it is now; delete it if it is not wanted")
+        self.sweep()
         try:
             for mine in passes:
                 if fresh := [item.training for item in mine if item.todo == "train"]:
@@ -95,6 +94,12 @@ class Runner:
             held = [training for training in trainings if found is None or training.key in found.facts["keys"]]
             self.train_together(held, seed, found)
             trainings = [training for training in trainings if training not in held]
+
+    def sweep(self) -> None:
+        """Deletes snapshots of what is trained by now, and names those of what the suite does not hold; a kill may leave the one, another setting the other."""
+        todo = [item.training.key for item in self.items if item.todo == "train"]
+        for path in resume.sweep(self.snapshots(), todo, [training.key for training in self.trainings]):
+            note(f"{path} holds the training of nothing in {self.suite.name} as it is now; delete it if it is not wanted")
 
     def snapshots(self) -> Path:
         """Where the suite's training is kept while it lasts."""

@@ -23,7 +23,7 @@ from tests.test_run import suite as write
 __all__ = ["material"]  # the fixture
 
 SAES = [*({"variant": name, "k": 4} for name in ("topk", "batchtopk", "hierarchical_topk", "matryoshka")), {"variant": "relu", "l1": 0.1}]
-STEPS, TO_A_BLOCK, TRAINED = 32, 8, 6  # 8,192 tokens in batches of 256, blocks of at least 2,048; five variants and a control that is trained
+STEPS, TO_A_BLOCK, TRAINED = 32, 15, 6  # 8,192 tokens in batches of 256; blocks of 64 windows of at most 63; five variants and a control that is trained
 EVERY_STEP = {"minutes": 1e-9}
 
 
@@ -103,7 +103,8 @@ def half(tensors: dict[str, torch.Tensor], path: Path, **_: Any) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-SAVE_FILE, RENAME, TAKE, SAVE, EVALUATE = snapshot.save_file, os.rename, trainer.Learner.take, weights.save, run.Runner.evaluate
+SAVE_FILE, RENAME, TAKE, SAVE = snapshot.save_file, os.rename, trainer.Learner.take, weights.save
+EVALUATE, REMOVE = run.Runner.evaluate, resume.Snapshots.remove
 POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {  # what is replaced, by what, and the step that a second run goes on from
     "before the first snapshot": (trainer.Learner, "take", lambda: at_call(TRAINED - 1, TAKE), 0),
     "in the first part of the first snapshot": (snapshot, "save_file", lambda: at_call(1, SAVE_FILE, half), 0),
@@ -114,6 +115,7 @@ POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {
     "where a block ends": (os, "rename", lambda: at_call(TO_A_BLOCK, RENAME, RENAME), TO_A_BLOCK),
     "before the last step": (os, "rename", lambda: at_call(STEPS - 1, RENAME, RENAME), STEPS - 1),
     "while weights are saved": (weights, "save", lambda: at_call(3, SAVE), STEPS - 1),
+    "before snapshots are deleted": (resume.Snapshots, "remove", lambda: at_call(STEPS, REMOVE), STEPS),
     "after training": (run.Runner, "evaluate", lambda: at_call(1, EVALUATE), STEPS),
 }  # fmt: skip
 
@@ -142,7 +144,7 @@ def test_killed_and_run_again_it_comes_to_the_same(point: str, whole: Path, mate
         main(command)
     steps.clear()
     assert main(command) == 0
-    assert steps == ([] if point == "after training" else [step])
+    assert steps == ([] if step == STEPS else [step])
     same(result(tmp_path), result(whole))
     assert not (tmp_path / "runs" / "small" / "snapshots").exists()
 
@@ -162,16 +164,27 @@ def test_killed_again_and_again_it_comes_to_the_same(whole: Path, material: Path
 
 
 def test_snapshots_are_two_at_most_and_one_that_is_begun_leaves_one(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted whenever one is put in its place, and whenever a file of one is written."""
-    place, begun, ended = tmp_path / "runs" / "small" / "snapshots", list[int](), list[int]()
+    """Counted whenever one is put in its place, and whenever a file of one is written; blocks end where these tests say."""
+    folder, begun, ended, places = tmp_path / "runs" / "small" / "snapshots", list[int](), list[int](), list[tuple[int, int]]()
 
-    def count(into: list[int]) -> None:
-        into.append(len([path for path in place.iterdir() if path.suffix != ".tmp"]))
+    def there() -> int:
+        return len([path for path in folder.iterdir() if path.suffix != ".tmp"])
 
-    monkeypatch.setattr(snapshot, "save_file", lambda *given: (count(begun), SAVE_FILE(*given)))
-    monkeypatch.setattr(os, "rename", lambda *given: (RENAME(*given), count(ended)))
+    def save_file(*given: Any) -> None:
+        begun.append(there())
+        SAVE_FILE(*given)
+
+    def rename(*given: Any) -> None:
+        RENAME(*given)
+        ended.append(there())
+        place = snapshot.read(Path(given[1])).parts["stream"]["place"]
+        places.append((place["block"], place["taken"]))
+
+    monkeypatch.setattr(snapshot, "save_file", save_file)
+    monkeypatch.setattr(os, "rename", rename)
     assert main(arguments(material, tmp_path, SAES[:1], controls=["pca"])) == 0
     assert set(begun) == {0, 1} and begun.count(0) == 2 and ended == [1] + [2] * (STEPS - 2)
+    assert places[TO_A_BLOCK - 1 : TO_A_BLOCK + 1] == [(0, TO_A_BLOCK), (1, 1)] and places[-1] == (2, 1)
 
 
 def killed(material: Path, folder: Path, saes: object = SAES[:2]) -> tuple[list[str], list[Path]]:
