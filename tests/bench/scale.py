@@ -61,7 +61,7 @@ def measure(load: Load, device: str) -> Found:
     made = [x.to(device) for x in data(shape.d, shape.batch, min(DISTINCT, steps))]
     learners = [learner(shape, steps, seed, device) for seed in range(load.learners)]
     first, mark = min(WARM_UP, steps // 2), min(MARK, steps // 2)
-    begun = at_mark = looked = 0.0
+    begun = ended = at_mark = at_end = looked = 0.0
     spent = [0.0] * load.learners
     for step, _ in enumerate(train(learners, itertools.cycle(made)), 1):
         if step == first:
@@ -70,12 +70,13 @@ def measure(load: Load, device: str) -> Found:
             clock = finished(device)
             at_mark = held(device)
             looked = finished(device) - clock
-    seconds = finished(device) - begun - looked
+        if step == steps:  # inside the loop, as at the mark, while the last batch's tensors are still there
+            ended, at_end = finished(device), held(device)
     if failed := [one.failed for one in learners if one.failed]:
         raise FloatingPointError("; ".join(failed))
     counted = steps - first
     each = sum(one.seconds - before for one, before in zip(learners, spent, strict=True)) / load.learners
-    return Found(seconds / counted, each / counted, most_held(device), at_mark, held(device))
+    return Found((ended - begun - looked) / counted, each / counted, most_held(device), at_mark, at_end)
 
 
 def row(load: Load, found: Found, top: Peaks) -> dict[str, object]:
@@ -93,8 +94,8 @@ def asked(words: list[str], device: str) -> Load:
     """What the command line says, or else the device's own load."""
     if not words:
         return LOADS[device]
-    if len(words) != 6 or not all(word.isdecimal() and int(word) for word in words):
-        sys.exit(f"error: {' '.join(words)}: wanted six whole numbers above 0: learners, d, latents, k, batch, steps")
+    if len(words) != 6 or not all(word.isdecimal() and int(word) for word in words) or words[-1] == "1":
+        sys.exit(f"error: {' '.join(words)}: wanted six whole numbers above 0, the last above 1: learners, d, latents, k, batch, steps")
     learners, *shape, steps = map(int, words)
     return Load(learners, Shape(*shape), steps)
 
