@@ -24,7 +24,9 @@ def machine() -> str:
     known = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     processor = f"{known.get('model name', platform.machine())} (family {known.get('cpu family')}, model {known.get('model')})"
     bfloat16 = "bfloat16 products" if choose.has_bfloat16() else "no bfloat16 products"
-    return f"{processor}, {bfloat16}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}"
+    gpu = f"{torch.cuda.get_device_name()}; " if torch.cuda.is_available() else ""
+    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{gpu}{processor}, {bfloat16}, {threads}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}"
 
 
 def status(key: str) -> int:
@@ -40,6 +42,35 @@ def extra_memory(step: Callable[[], object]) -> float:
     before = status("VmRSS")
     step()
     return (status("VmHWM") - before) / 1024
+
+
+def held(device: str) -> float:
+    """MB that this process holds now: on the GPU what tensors hold, on the CPU all of it, after what malloc keeps has been given back."""
+    gc.collect()
+    if device == "cuda":
+        return torch.cuda.memory_allocated() / 2**20
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return status("VmRSS") / 1024
+
+
+def forget_peak(device: str) -> None:
+    """From now on `most_held` knows nothing of before."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def most_held(device: str) -> float:
+    """MB that it held at most, so far."""
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else status("VmHWM") / 1024
+
+
+def finished(device: str) -> float:
+    """Now, in seconds, once the device has done all that it was given to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def median_ms(step: Callable[[], object], rounds: int = 9) -> float:

@@ -29,6 +29,7 @@ from sae_bench_htopk import plugins
 from sae_bench_htopk.contract import Statistics
 from sae_bench_htopk.trainer import Learner, Recipe
 from tests.bench.machine import extra_memory, machine
+from tests.bench.mixtures import data
 
 SHAPES = [(256, 8192, 32, 2048), (768, 16384, 64, 2048)]  # d, latents, k, batch
 ROUNDS, WARM_UP, RATE = 9, 2, 1e-4
@@ -44,20 +45,6 @@ WANTED = [  # of the larger shape: (a slower step, a faster one, how many times 
 ]
 AT_MOST = [("ours hierarchical_topk", "ours topk", 1.6), ("ours topk, 10% dead", "ours topk", 1.3)]
 Step = Callable[[Tensor], object]
-
-
-def data(d: int, batch: int, count: int) -> list[Tensor]:
-    """Batches of 24 of 4 d directions each, with frequencies as 1 / rank, and noise; mean squared norm 1."""
-    random = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(4 * d, d, generator=random), dim=1)
-    odds = (1 / torch.arange(1, 4 * d + 1)).expand(batch, -1)
-    made = []
-    for _ in range(count):
-        chosen = torch.multinomial(odds, 24, generator=random)
-        x = torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=torch.rand(batch, 24, generator=random) + 0.2, mode="sum")
-        made.append(x + 0.05 * torch.randn(batch, d, generator=random))
-    scale = torch.cat(made).square().sum(1).mean().sqrt()
-    return [x / scale for x in made]
 
 
 def ours(name: str, d: int, latents: int, k: int, batch: int, dead: float = 0.0, **config: object) -> Step:
