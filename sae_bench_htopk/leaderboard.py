@@ -3,7 +3,7 @@
 from collections.abc import Container
 from pathlib import Path
 
-from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes
+from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.page import GENERATED, page, page_of
@@ -25,23 +25,23 @@ def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.
 
 
 def build(root: Path, suite: str) -> Path:
-    """Writes the page of root/`suite`/*.json, its figures and their data, latents' pages and the index; returns the page. Raises as `render` does."""
+    """Writes the page of root/`suite`/*.json, its figures and their data, latents' pages and the index; returns the page.
+
+    Raises as `render` does, and StorageError if the disk refuses.
+    """
     texts, drawn, _ = render(root, suite)
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         path.unlink()
     for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    (root / "README.md").write_text(index(root), encoding="utf-8", newline="\n")
+        storage.write(path, text)
+    storage.write(root / "README.md", index(root))
     return root / f"{suite}.md"
 
 
 def build_all(root: Path) -> list[Path]:
     """Writes the page of every suite that has records, and the index; returns all of their paths."""
-    root.mkdir(parents=True, exist_ok=True)
     pages = [build(root, suite) for suite in suites(root)]
-    (root / "README.md").write_text(index(root), encoding="utf-8", newline="\n")
-    return [*pages, root / "README.md"]
+    return [*pages, storage.write(root / "README.md", index(root))]
 
 
 def suites(root: Path) -> list[str]:

@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from sae_bench_htopk import storage
 from sae_bench_htopk.errors import InputError
 
 Record: TypeAlias = dict[str, Any]
@@ -31,25 +30,12 @@ class OldRecordError(RecordError):
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Writes `folder`/<train_key>.json whole or not at all, and returns its path. Raises RecordError, before anything is written, if it is invalid."""
+    """Writes `folder`/<train_key>.json whole or not at all, and returns its path. Raises RecordError, before anything is written, if it is invalid.
+
+    Raises StorageError if the disk refuses.
+    """
     validate(record, "record to be written")
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(as_text(record))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(temporary, path := folder / f"{record['train_key']}.json")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name is on disk only when the folder is
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    return path
+    return storage.write(folder / f"{record['train_key']}.json", as_text(record))
 
 
 def as_text(record: Record) -> str:
