@@ -95,6 +95,10 @@ def validate_optional(record: Record, where: str) -> None:
     every(record["sae"].get("shells", []), is_number, "a number", f"{where}: sae.shells")
     every(record.get("stability", []), lambda pair: isinstance(pair, dict), "an object", f"{where}: stability")
     every(record.get("power_law", {}), lambda law: isinstance(law, dict), "an object", f"{where}: power_law")
+    every(record["text"].get("notes", []), lambda note: isinstance(note, str), "text", f"{where}: text.notes")
+    demand(record["provenance"], {"when": str} if "when" in record["provenance"] else {}, f"{where}: provenance")
+    if not is_number(rate := record["settings"].get("rate", 0)):
+        raise RecordError(f"{where}: settings.rate is {rate!r}, wanted a number")
     runs = record.get("measured", {})
     for place, run in {"provenance": record["provenance"], "measured": runs, **{f"measured.{when}": run for when, run in runs.items()}}.items():
         if isinstance(run, dict) and not isinstance(run.get("versions", {}), dict):
@@ -117,8 +121,12 @@ def is_number(value: Any) -> bool:
 
 def validate_row(row: Any, where: str) -> None:
     """Raises RecordError unless every value is a number, or null with its reason."""
-    demand(row, ROW_PARTS | {key: kind for key, kind in ROW_OPTIONAL.items() if key in row}, where)
-    demand(row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    demand(row, ROW_PARTS, where)
+    demand(row, {key: kind for key, kind in ROW_OPTIONAL.items() if key in row}, where)
+    demand(reading := row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    for part in ("k", "latents") if reading.get("latents") is not None else ("k",):
+        if not isinstance(reading[part], int) or reading[part] < 1:
+            raise RecordError(f"{where}.reading: {part} is {reading[part]!r}, wanted a whole number of at least 1")
     for part in ("keys", "measured", "drawn"):  # by metric; a row of an earlier form has no keys, and says in a word when it was measured
         if (
             part in row
@@ -135,6 +143,8 @@ def validate_row(row: Any, where: str) -> None:
         every(row.get(part, {}), lambda several: several is None or isinstance(several, list), "a list of numbers", f"{where}: {part}")
         for column, several in row.get(part, {}).items():
             every(several or [], lambda one: one is None or is_number(one), "a number", f"{where}: {part}.{column}")
+            if part == "intervals" and several is not None and len(several) != 2:
+                raise RecordError(f"{where}: {part}.{column} is {several!r}, wanted two numbers")
 
 
 def demand(part: Any, wanted: dict[str, type], where: str) -> None:

@@ -158,6 +158,9 @@ EDITS: dict[str, Callable[[Path], str]] = {
     "draws": lambda path: spoilt(path, lambda record: record["rows"][0].update(draws=3) or record),
     "pairs": lambda path: spoilt(path, lambda record: record | {"stability": {"seed": 0}}),
     "law": lambda path: spoilt(path, lambda record: record | {"power_law": 1}),
+    "rate": lambda path: spoilt(path, lambda record: record["settings"].update(rate="high") or record),
+    "reading": lambda path: spoilt(path, lambda record: record["rows"][0]["reading"].update(latents="most") or record),
+    "row": lambda path: spoilt(path, lambda record: record | {"rows": [1]}),
     "shells": lambda path: spoilt(path, lambda record: record["sae"].update(shells="two") or record),
 }
 
@@ -173,6 +176,18 @@ def test_a_record_that_was_edited_by_hand_is_named_by_every_command_that_reads_i
     for command in (arguments(material, copy), arguments(material, copy, "plan"), ["leaderboard", "--output", str(copy)]):
         assert main(command) == 2
         assert path.name in said(capsys) and files(copy) == before
+
+
+def test_what_a_metric_kept_for_its_page_is_named_where_the_page_cannot_be_made(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the metric's own page knows what it wants there; what no record alone does is not put on one."""
+    path = next(path for path in (copy / "leaderboard" / "small").glob("*.json") if records.read(path)["curve"])
+    change = {"sparsity_curve": {"k": "steep"}}
+    path.write_text(spoilt(path, lambda record: [row.update(details=change) for row in record["rows"]] and record), encoding="utf-8")
+    before = files(copy)
+    assert main(["leaderboard", "--output", str(copy)]) == 2
+    assert f"{path.name}: no page can be made of it" in said(capsys) and files(copy) == before
+    found = records.read_all(path.parent)
+    assert leaderboard.culprit(copy / "leaderboard", "small", found, TypeError("of all of them together")) is None
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_reading_is_not(
