@@ -160,7 +160,7 @@ def test_memory_that_runs_out_elsewhere_is_named_too(
         (
             SubjectModel,
             "activations",
-            3,
+            1,
             ("seed 0: reading the text for 5 SAEs: out of memory", "model.context (64 now, 64 windows at once)", "train.block (2,048"),
         ),
         (plugins.variant("matryoshka"), "__init__", 1, ("matryoshka (", "seed 0): out of memory", "fewer latents")),
