@@ -22,7 +22,8 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("run", "train and evaluate what is missing, and write the page"), ("plan", "say what run would do, and why")):
         command = commands.add_parser(name, parents=[common], help=text)
         command.add_argument("suite", help="a YAML file, or the name of a packaged suite")
-        command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+        command.add_argument("--device", default="auto", help="auto, cpu or cuda; of a plan also a GPU that is not here, such as H200")
+        command.add_argument("--at-once", type=int, metavar="N", help="train at most N SAEs in one pass over the text (default: as many as memory holds)")
     board = commands.add_parser("leaderboard", parents=[common], help="rebuild pages from the records alone")
     board.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
     commands.add_parser("list", parents=[common], help="name variants, metrics and suites")
@@ -33,10 +34,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def device_of(asked: str) -> str:
-    """cpu or cuda. Raises InputError if cuda is asked for and absent."""
+def device_of(asked: str, command: str) -> str:
+    """cpu or cuda, or for a plan a GPU of the table. Raises InputError if there is no such device, or only in the table."""
     import torch
 
+    from sae_bench_htopk import plugins
+    from sae_bench_htopk.rates import MEASURED
+
+    if asked in MEASURED:
+        if command == "plan":
+            return asked
+        raise InputError(f"--device {asked}: a GPU that plan knows from a table; to run on one, give cuda on a machine that has it")
+    if asked not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {asked}: {plugins.suggest(asked, ['auto', 'cpu', 'cuda', *MEASURED])}")
     if asked == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device; wanted cpu, auto, or a machine with one")
     return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
@@ -46,7 +56,7 @@ def run_or_plan(options: argparse.Namespace) -> int:
     """Loads the suite and does, or says, what is missing of it."""
     from transformers.utils import logging
 
-    from sae_bench_htopk import estimate, suite
+    from sae_bench_htopk import plan_text, suite
     from sae_bench_htopk.checkpoint import ModelError
     from sae_bench_htopk.run import Runner
     from sae_bench_htopk.text import TextError
@@ -54,10 +64,15 @@ def run_or_plan(options: argparse.Namespace) -> int:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     chosen = suite.load(options.suite)
-    device = device_of(options.device)
+    device = device_of(options.device, options.command)
+    if options.at_once is not None and options.at_once < 1:
+        raise InputError(f"--at-once {options.at_once}: wanted a whole number of at least 1")
     try:
-        runner = Runner(chosen, options.output, device)
-        print(estimate.table(chosen, runner.items, device, chosen.text.source.notes()) if options.command == "plan" else runner.run())
+        runner = Runner(chosen, options.output, device, options.at_once)
+        if options.command == "run":
+            print(runner.run())
+        else:
+            print(plan_text.table(chosen, runner.items, device, chosen.text.source.notes(), options.at_once))
     except (TextError, ModelError) as error:  # these name the key; the suite that holds it is known here
         raise InputError(f"{options.suite}: {error}") from error
     return 0

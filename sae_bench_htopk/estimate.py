@@ -1,23 +1,52 @@
-"""What a plan takes, before anything runs: operations, memory, disk and time; and the plan as text."""
+"""What a plan takes, before anything runs: operations, memory, disk and time."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
-from tabulate import tabulate
 
-from sae_bench_htopk import memory, plugins
+from sae_bench_htopk import memory, plugins, rates
 from sae_bench_htopk.asked import metric_of, on, texts
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.evaluate import nested
 from sae_bench_htopk.keys import Cell, Training
-from sae_bench_htopk.plan import Item, copies, passes, reads
+from sae_bench_htopk.plan import Item, Pass, copies, reads
 from sae_bench_htopk.suite import Suite
 
 SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
 READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
 SHARED_RUNS = 3  # of the model after the hook point, for all readings of a pass: untouched, with zeros and with the mean
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
+
+
+SNAPSHOTS = 2  # of a training that goes on, the last and the one before it
+
+
+class Pace(NamedTuple):
+    """How fast a device is: operations per second of a product of matrices, and what share of them a training step and the language model reach."""
+
+    product: float
+    step: float
+    model: float
+
+    def at_best(self) -> "Pace":
+        """If every operation were done as fast as a product."""
+        return Pace(self.product, 1.0, 1.0)
+
+
+class Work(NamedTuple):
+    """Operations of training, of SAEs and of the language model, and of evaluation, likewise."""
+
+    learn: float
+    harvest: float
+    read: float
+    model: float
+
+    def seconds(self, pace: Pace) -> tuple[float, float]:
+        """Of training and of evaluation."""
+        train, evaluate = (own / pace.step + model / pace.model for own, model in ((self.learn, self.harvest), (self.read, self.model)))
+        return train / pace.product, evaluate / pace.product
 
 
 def step_flops(suite: Suite, training: Training) -> float:
@@ -84,78 +113,32 @@ def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, fl
     return own, model
 
 
-def seconds(suite: Suite, todo: list[Item], parts: Sequence[Sequence[Item]], device: str) -> tuple[float, float]:
-    """Estimated seconds of training and of evaluation."""
-    speed = measured_speed(device)
+def work(suite: Suite, parts: Sequence[Pass]) -> Work:
+    """Operations of some passes: every training pass harvests the language model's activations anew."""
     before, _ = model_flops(suite)
-    trained = [each.training for each in todo if each.todo == "train" and each.training.kind().trained]
-    passes = len({training.seed for training in trained})
-    learn = sum(step_flops(suite, training) for training in trained) / SPARSE_SHARE
-    train = suite.train.tokens * (learn + passes * before / MODEL_SHARE) / speed
-    own, model = evaluating(suite, parts)
-    return train, (own / SPARSE_SHARE + model / MODEL_SHARE) / speed
+    groups = [trained for part in parts for group in part.trainings if (trained := [one for one in group if one.kind().trained])]
+    learn = sum(step_flops(suite, training) for group in groups for training in group)
+    return Work(suite.train.tokens * learn, suite.train.tokens * len(groups) * before, *evaluating(suite, [part.items for part in parts]))
 
 
-def spoken(seconds: float) -> str:
-    """Minutes, hours or days, whichever fits."""
-    for unit, size in (("days", 86_400), ("hours", 3600)):
-        if seconds > 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds / 60:.1f} min"
+def pace(device: str) -> Pace:
+    """A device's pace: that of the table for a GPU that it names, else measured here and now."""
+    known = rates.MEASURED.get(device)
+    return Pace(measured_speed(device) if known is None else known.product, SPARSE_SHARE, MODEL_SHARE)
 
 
-def learned(suite: Suite, part: Sequence[Item]) -> int:
-    """Bytes to train those of a pass that are to be trained."""
-    return memory.learning(suite, [each.training for each in part if each.todo == "train"])
+def peaks(suite: Suite, parts: Sequence[Pass], device: str) -> dict[str, int]:
+    """By device the most bytes that SAEs, Adam, activations and metrics take in any pass, beside the language model."""
+    needs = [memory.wanted(suite, copies(part.items), reads(part.items), device) for part in parts]
+    needs += [{device: memory.learning(suite, group)} for part in parts for group in part.trainings]
+    return {place: max(need.get(place, 0) for need in needs) for need in needs for place in need}
 
 
-def snapshots(suite: Suite, parts: Sequence[Sequence[Item]]) -> str:
-    """What the snapshots of a pass take while it trains: two of them, each of weights and Adam's two moments in float32; nothing where nothing is trained."""
-    trained = [[each.training for each in part if each.todo == "train" and each.training.kind().trained] for part in parts]
-    most = max((sum(2 * training.latents * suite.model.shape.d for training in some) for some in trained), default=0)
-    return f", and up to {2 * 3 * 4 * most / 2**20:,.0f} MiB of snapshots while a seed trains for longer than {suite.snapshot.minutes:g} min" if most else ""
+def disk(suite: Suite, some: Iterable[Training]) -> int:
+    """Bytes of the weights of some trainings."""
+    return sum(memory.WEIGHTS * 2 * training.latents * suite.model.shape.d for training in some)
 
 
-def together(suite: Suite, all_items: Sequence[Item], parts: list[list[Item]], device: str) -> list[str]:
-    """A line on whether seeds are measured together; none where there are not several, or where training goes seed by seed anyway."""
-    todo = [each for each in all_items if each.todo != "done"]
-    if len({each.training.seed for each in todo}) < 2 or any(each.todo == "train" for each in todo):
-        return []
-    asked = [room(place, size) for place, size in memory.wanted(suite, copies(todo), reads(todo), device).items()]
-    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {'; and '.join(asked)}"]
-
-
-def room(device: str, size: int) -> str:
-    """What is wanted of a device's memory, and what there is."""
-    there = memory.free(device)
-    free = "how much is free is not known" if there is None else f"{there / 2**30:.2f} GiB are free, of which they may take {memory.SHARE:.0%}"
-    return f"{size / 2**30:.2f} GiB on the {device}; {free}"
-
-
-def table(suite: Suite, all_items: list[Item], device: str, notes: list[str]) -> str:
-    """The plan as text."""
-    rows = [(each.training.label(), each.todo, sum(len(readings) for _, readings in each.missing), each.why) for each in all_items]
-    lines = [f"{suite.name}: {suite.title}", "", tabulate(rows, headers=["SAE", "to do", "readings", "why"]), ""]
-    train = [each.training for each in all_items if each.todo == "train"]
-    weights = sum(2 * training.latents * suite.model.shape.d for training in train)
-    parts = passes(suite, all_items, device)
-    needs = [memory.wanted(suite, copies(part), reads(part), device) for part in parts]
-    needs += [{device: learned(suite, part)} for part in parts]
-    most = {place: max(need.get(place, 0) for need in needs) for need in needs for place in need}
-    held = " and ".join(f"{size / 2**30:.2f} GiB on the {place}" for place, size in most.items()) or "0 GiB"
-    trained = sum(training.kind().trained for training in train)
-    training_time, evaluation_time = seconds(suite, all_items, parts, device)
-    lines += [
-        f"training: {trained} SAEs on {suite.train.tokens:,} tokens each, one pass over the text per seed ({len({t.seed for t in train})})",
-        f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
-        *(
-            f"labelled: {name}, at most {memory.length_of(suite, name)[1]:,} tokens of {memory.length_of(suite, name)[0]:,} documents"
-            for name in suite.labelled
-        ),
-        *together(suite, all_items, parts, device),
-        f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside the language model",
-        f"disk:     about {4 * weights / 2**20:,.0f} MiB of weights{snapshots(suite, parts)}",
-        f"time:     about {spoken(training_time)} of training, {spoken(evaluation_time)} of evaluation on this {device}, beside metrics' own work",
-        *(f"note:     {line}" for line in notes),
-    ]
-    return "\n".join(lines)
+def snapshots(suite: Suite, parts: Sequence[Pass]) -> int:
+    """The most bytes of snapshots that a training pass keeps on disk: the last two, each with weights and both moments of all that are in training."""
+    return max((SNAPSHOTS * 3 * disk(suite, (one for one in group if one.kind().trained)) for part in parts for group in part.trainings), default=0)

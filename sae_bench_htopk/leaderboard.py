@@ -2,19 +2,39 @@
 
 from collections.abc import Container
 from pathlib import Path
+from typing import TypeAlias
 
-from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes
+from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
+from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.page import GENERATED, page, page_of
 from sae_bench_htopk.saes import EV
 from sae_bench_htopk.sentences import winners
 
+ODD = (TypeError, ValueError, AttributeError, LookupError)  # what a value of another kind than a page takes it for comes to
 
-def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.Picture], Board]:
+
+Made: TypeAlias = tuple[dict[Path, str], dict[Path, figures.Picture], Board]
+
+
+def render(root: Path, suite: str) -> Made:
     """(the text of each page and CSV, latents' pages too, the picture of each SVG, the board). Raises RecordError, also if there are no records."""
     if not (found := records.read_all(root / suite)):
         raise records.RecordError(f"{root / suite}: holds no records, wanted at least one <train key>.json")
+    try:
+        return made(root, suite, found)
+    except InputError:
+        raise
+    except ODD as error:  # what metrics say in `details` only their own pages can judge
+        if (record := culprit(root, suite, found, error)) is None:
+            raise
+        where = root / suite / f"{record['train_key']}.json"
+        raise records.RecordError(f"{where}: no page can be made of it ({error!r}); deleted, it is made again from its weights by the next run") from error
+
+
+def made(root: Path, suite: str, found: list[records.Record]) -> Made:
+    """The same from these records."""
     board = assemble(found)
     drawn = {
         picture.name: picture for picture in [*figures.pictures(board), sizes.picture(board), curve.picture(board), falloff.picture(board)] if picture.points
@@ -24,24 +44,35 @@ def render(root: Path, suite: str) -> tuple[dict[Path, str], dict[Path, figures.
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
 
 
+def culprit(root: Path, suite: str, found: list[records.Record], error: Exception) -> records.Record | None:
+    """The record that gives the same error alone; None if it takes several, which is no record's fault."""
+    for record in found:
+        try:
+            made(root, suite, [record])
+        except ODD as own:
+            if repr(own) == repr(error):
+                return record
+    return None
+
+
 def build(root: Path, suite: str) -> Path:
-    """Writes the page of root/`suite`/*.json, its figures and their data, latents' pages and the index; returns the page. Raises as `render` does."""
+    """Writes the page of root/`suite`/*.json, its figures and their data, latents' pages and the index; returns the page.
+
+    Raises as `render` does, and StorageError if the disk refuses.
+    """
     texts, drawn, _ = render(root, suite)
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         path.unlink()
     for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    (root / "README.md").write_text(index(root), encoding="utf-8", newline="\n")
+        storage.write(path, text)
+    storage.write(root / "README.md", index(root))
     return root / f"{suite}.md"
 
 
 def build_all(root: Path) -> list[Path]:
     """Writes the page of every suite that has records, and the index; returns all of their paths."""
-    root.mkdir(parents=True, exist_ok=True)
     pages = [build(root, suite) for suite in suites(root)]
-    (root / "README.md").write_text(index(root), encoding="utf-8", newline="\n")
-    return [*pages, root / "README.md"]
+    return [*pages, storage.write(root / "README.md", index(root))]
 
 
 def suites(root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""How much memory training and measuring SAEs takes, and how much there is: whether all seeds can be measured in one pass."""
+"""How much memory training and measuring SAEs takes, and how much there is: what goes into one pass over the text."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 
-from sae_bench_htopk import plugins
+from sae_bench_htopk import plugins, rates
 from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.calibrate import CHUNK
 from sae_bench_htopk.contract import Reading, Setting
@@ -17,6 +17,10 @@ from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE
 from sae_bench_htopk.suite import Suite
 
 SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model and for others
+# Bytes for each number in W_enc and W_dec. A step holds their gradients, and at its widest half as much again: in bfloat16, or of AuxK. What it takes
+# beside HELD was measured on the CPU at d 256 and 768, 16,384 latents, batches of 512 and 2048, with and without dead latents: at most this.
+WEIGHTS, HELD, STEP = 4, 12, 6  # held: the weights and Adam's two moments, all float32
+SCORE = 8  # bytes for each vector of a batch and latent: scores, and what is made of them
 DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
 SAMPLED = 12_000  # rows in the sample of a text; up to twice as many are held until it is cut
 TOKEN = 90  # bytes of a token that is remembered with its place, twice
@@ -27,12 +31,19 @@ Copies: TypeAlias = Iterable[tuple[Training, int]]  # a training, and how many v
 
 
 def learning(suite: Suite, trainings: Sequence[Training]) -> int:
-    """Bytes to train these side by side: weights, gradients and Adam's two moments, the stream's blocks, and one batch's activations."""
+    """Bytes to train these side by side: all that is held, the stream's blocks, and what the largest step makes; gradients are one SAE's at a time."""
     if not trainings:
         return 0
     d, recipe = suite.model.shape.d, suite.train
-    weights = sum(2 * training.latents * d for training in trainings)
-    return 16 * weights + 4 * d * (2 * recipe.block + OPENING_ROWS) + 4 * recipe.batch * max(training.latents for training in trainings)
+    held = sum((HELD if training.kind().trained else WEIGHTS) * 2 * training.latents * d for training in trainings)
+    largest = max((training.latents for training in trainings if training.kind().trained), default=0)
+    return held + largest * (STEP * 2 * d + SCORE * recipe.batch) + 4 * d * (2 * recipe.block + OPENING_ROWS)
+
+
+def subject(suite: Suite) -> int:
+    """Bytes of the language model's weights, from its shape: 12 d^2 a layer, as is usual, and one matrix of the vocabulary."""
+    shape = suite.model.shape
+    return (12 * shape.d**2 * shape.layers + shape.d * shape.vocab) * (2 if suite.model.dtype == "bfloat16" else 4)
 
 
 def measuring(suite: Suite, copies: Copies) -> int:
@@ -100,7 +111,9 @@ def fits(wanted: int, free: int | None) -> bool:
 
 
 def free(device: str) -> int | None:
-    """Bytes that are free on the GPU, or on the host for this process; None where the system does not tell."""
+    """Bytes that are free on the GPU, or on the host for this process; all of a GPU that is not here. None where the system does not tell."""
+    if device in rates.MEASURED:
+        return rates.MEASURED[device].memory
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return min((known for known in (host(), container()) if known is not None), default=None)

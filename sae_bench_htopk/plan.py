@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
@@ -28,6 +28,13 @@ class Item:
     latents: bool = False  # whether all that is known of its latents is to be measured anew, beside that
 
 
+class Pass(NamedTuple):
+    """Items that are measured in one pass over the text, after those of them that want it were trained, in passes of their own."""
+
+    items: list[Item]
+    trainings: list[list[Training]]
+
+
 def weights_path(root: Path, suite: str, key: str) -> Path:
     """Where the weights of a training are kept."""
     return root / "runs" / suite / f"{key}.safetensors"
@@ -36,6 +43,11 @@ def weights_path(root: Path, suite: str, key: str) -> Path:
 def record_folder(root: Path, suite: str) -> Path:
     """Where a suite's records are."""
     return root / "leaderboard" / suite
+
+
+def lock_path(root: Path, suite: str) -> Path:
+    """What says that a run is going on."""
+    return root / "runs" / suite / "run.lock"
 
 
 def set_aside(root: Path, suite: str) -> Path:
@@ -146,6 +158,27 @@ def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[It
     if any(each.todo == "train" for each in todo) or len(by_seed) < 2:
         return by_seed
     return [todo] if memory.all_fit(memory.wanted(suite, copies(todo), reads(todo), device)) else by_seed
+
+
+def schedule(suite: Suite, all_items: Sequence[Item], device: str, at_once: int | None = None) -> list[Pass]:
+    """All passes of a run, by what is free before it begins."""
+    return [Pass(mine, training_passes(suite, mine, device, at_once)) for mine in passes(suite, all_items, device)]
+
+
+def training_passes(suite: Suite, some: Sequence[Item], device: str, at_once: int | None = None) -> list[list[Training]]:
+    """What is to be trained, in as few passes over the same text as memory allows, in order; no more than `at_once` SAEs in any.
+
+    Each pass sees the same batches, so weights do not depend on how many there are. Where it is not known what is free, one pass has all.
+    """
+    free, groups = memory.free(device), list[list[Training]]()
+    for training in (each.training for each in some if each.todo == "train"):
+        joined = [*groups[-1], training] if groups else []
+        few = at_once is None or sum(one.kind().trained for one in joined) <= at_once
+        if joined and few and (free is None or memory.fits(memory.learning(suite, joined), free)):
+            groups[-1] = joined
+        else:
+            groups.append([training])
+    return groups
 
 
 def copies(some: Sequence[Item]) -> list[tuple[Training, int]]:

@@ -41,6 +41,14 @@ def peak_memory(device: str) -> dict[str, int | None]:
     return {"host": host, "device": torch.cuda.max_memory_allocated() if device == "cuda" else None}
 
 
+def resident() -> int | None:
+    """Bytes that this process holds now on the host; None where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, AttributeError, ValueError):
+        return None
+
+
 def version(name: str) -> str | None:
     """The installed version; None in a bare checkout."""
     try:

@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from sae_bench_htopk import storage
 from sae_bench_htopk.errors import InputError
 
 Record: TypeAlias = dict[str, Any]
@@ -19,6 +18,8 @@ PARTS: dict[str, type] = {
 }  # fmt: skip
 SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
 ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "budget": int, "native": bool, "reading": dict, "values": dict, "missing": dict}
+OPTIONAL: dict[str, type] = {"measured": dict, "stability": list, "power_law": dict, "page": dict, "stream": dict, "unusable": str, "latents_key": str}
+ROW_OPTIONAL: dict[str, type] = {"intervals": dict, "draws": dict, "details": dict}
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
 
 
@@ -31,25 +32,12 @@ class OldRecordError(RecordError):
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Writes `folder`/<train_key>.json whole or not at all, and returns its path. Raises RecordError, before anything is written, if it is invalid."""
+    """Writes `folder`/<train_key>.json whole or not at all, and returns its path. Raises RecordError, before anything is written, if it is invalid.
+
+    Raises StorageError if the disk refuses.
+    """
     validate(record, "record to be written")
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(as_text(record))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(temporary, path := folder / f"{record['train_key']}.json")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name is on disk only when the folder is
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    return path
+    return storage.write(folder / f"{record['train_key']}.json", as_text(record))
 
 
 def as_text(record: Record) -> str:
@@ -94,14 +82,51 @@ def validate(record: Any, where: str) -> None:
     for path, value in leaves(record, ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
+    validate_optional(record, where)
     for index, row in enumerate(record["rows"]):
         validate_row(row, f"{where}: rows[{index}]")
+
+
+def validate_optional(record: Record, where: str) -> None:
+    """Raises RecordError if a part that pages look into, where it is there, is not what they take it for."""
+    demand(record, {key: kind for key, kind in OPTIONAL.items() if key in record}, where)
+    every(record["curve"], lambda point: isinstance(point, dict) and all(map(is_number, point.values())), "an object of numbers", f"{where}: curve")
+    every(record["cost"], lambda cost: cost is None or is_number(cost) or isinstance(cost, dict), "a number or an object", f"{where}: cost")
+    every(record["sae"].get("shells", []), is_number, "a number", f"{where}: sae.shells")
+    every(record.get("stability", []), lambda pair: isinstance(pair, dict), "an object", f"{where}: stability")
+    every(record.get("power_law", {}), lambda law: isinstance(law, dict), "an object", f"{where}: power_law")
+    every(record["text"].get("notes", []), lambda note: isinstance(note, str), "text", f"{where}: text.notes")
+    demand(record["provenance"], {"when": str} if "when" in record["provenance"] else {}, f"{where}: provenance")
+    if not is_number(rate := record["settings"].get("rate", 0)):
+        raise RecordError(f"{where}: settings.rate is {rate!r}, wanted a number")
+    runs = record.get("measured", {})
+    for place, run in {"provenance": record["provenance"], "measured": runs, **{f"measured.{when}": run for when, run in runs.items()}}.items():
+        if isinstance(run, dict) and not isinstance(run.get("versions", {}), dict):
+            raise RecordError(f"{where}: {place}.versions is {run['versions']!r}, wanted an object")
+
+
+def every(part: Any, holds: Callable[[Any], bool], wanted: str, where: str) -> None:
+    """Raises RecordError unless `part` is a list or an object, and each of what it holds is as wanted."""
+    if not isinstance(part, list | dict):
+        raise RecordError(f"{where} is {part!r}, wanted several of {wanted}")
+    for place, one in part.items() if isinstance(part, dict) else enumerate(part):
+        if not holds(one):
+            raise RecordError(f"{where}[{place}] is {one!r}, wanted {wanted}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one, and not true or false."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def validate_row(row: Any, where: str) -> None:
     """Raises RecordError unless every value is a number, or null with its reason."""
     demand(row, ROW_PARTS, where)
-    demand(row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    demand(row, {key: kind for key, kind in ROW_OPTIONAL.items() if key in row}, where)
+    demand(reading := row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
+    for part in ("k", "latents") if reading.get("latents") is not None else ("k",):
+        if not isinstance(reading[part], int) or reading[part] < 1:
+            raise RecordError(f"{where}.reading: {part} is {reading[part]!r}, wanted a whole number of at least 1")
     for part in ("keys", "measured", "drawn"):  # by metric; a row of an earlier form has no keys, and says in a word when it was measured
         if (
             part in row
@@ -112,8 +137,14 @@ def validate_row(row: Any, where: str) -> None:
     for column, value in row["values"].items():
         if value is None and not row["missing"].get(column):
             raise RecordError(f"{where}: {column} is null, wanted its reason under `missing`")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and not is_number(value):
             raise RecordError(f"{where}: {column} is {value!r}, wanted a number or null")
+    for part in ("intervals", "draws"):
+        every(row.get(part, {}), lambda several: several is None or isinstance(several, list), "a list of numbers", f"{where}: {part}")
+        for column, several in row.get(part, {}).items():
+            every(several or [], lambda one: one is None or is_number(one), "a number", f"{where}: {part}.{column}")
+            if part == "intervals" and several is not None and len(several) != 2:
+                raise RecordError(f"{where}: {part}.{column} is {several!r}, wanted two numbers")
 
 
 def demand(part: Any, wanted: dict[str, type], where: str) -> None:

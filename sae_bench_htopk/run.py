@@ -12,23 +12,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_bench_htopk import leaderboard, plan, plugins, records, resume, weights
+from sae_bench_htopk import leaderboard, lock, plan, plugins, records, resume, shortage, storage, weights
 from sae_bench_htopk.asked import HELD_OUT, texts
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Metric, Missing, Reading, Variant
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.estimate import disk
 from sae_bench_htopk.evaluate import Job, empty, measure
 from sae_bench_htopk.keys import Facts, Training, facts_of, metric_classes, place_of, resolve
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.markdown import words
+from sae_bench_htopk.outlook import Outlook, outlooks
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import Progress, note
 from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.recording import Read, Recorder, as_asked, measured_numbers, shell_ends
 from sae_bench_htopk.seeds import Absent, Kin, merged, twins
+from sae_bench_htopk.shortage import OutOfMemory
 from sae_bench_htopk.showing import Shown, labelled
 from sae_bench_htopk.snapshot import Snapshot
+from sae_bench_htopk.storage import StorageError
 from sae_bench_htopk.stream import Stream, Units, harvest, windows_at_once
 from sae_bench_htopk.suite import Suite
 from sae_bench_htopk.tokenizing import Tokenizing
@@ -39,32 +43,67 @@ from sae_bench_htopk.windows import batches, lengths
 class Runner:
     """One run of one suite: the text and the language model are loaded once, and only if something is to be done."""
 
-    def __init__(self, suite: Suite, root: Path, device: str) -> None:
-        """Reads the text; raises TextError if it cannot give the suite's parts."""
-        self.suite, self.root, self.device = suite, root, device
+    def __init__(self, suite: Suite, root: Path, device: str, at_once: int | None = None) -> None:
+        """Reads the text; raises TextError if it cannot give the suite's parts. No training pass has more than `at_once` SAEs."""
+        self.suite, self.root, self.device, self.at_once = suite, root, device, at_once
         self.corpus = Corpus(suite.text.source)
         self.facts: Facts = facts_of(suite, self.corpus)
         self.trainings = resolve(suite, self.facts)
         self.items = plan.items(suite, self.trainings, root)
 
     def run(self) -> Path:
-        """Does what is to be done and returns the page. An interruption keeps every finished pass, and its page: a seed, or all together."""
-        if passes := plan.passes(self.suite, self.items, self.device):
-            self.load_model()
+        """Does what is to be done and returns the page. What ends it early keeps every finished pass, and its page: a seed, or all together.
+
+        Raises LockedError if another run works in the same folder, OutOfMemory and StorageError where there is not enough of either.
+        """
+        with lock.held(plan.lock_path(self.root, self.suite.name)):
+            self.items = plan.items(self.suite, self.trainings, self.root)  # another run may have ended since
+            parts = plan.schedule(self.suite, self.items, self.device, self.at_once)
+            prospects = outlooks(self.suite, parts, self.device) if parts else []
+            if parts:
+                self.prepare(parts)
+                self.load_model()
+            try:
+                for part, outlook in zip(parts, prospects, strict=True):
+                    self.work(part, outlook)
+            except (KeyboardInterrupt, OutOfMemory, StorageError):
+                self.keep_page()
+                raise
+            return self.page()
+
+    def prepare(self, parts: Sequence[plan.Pass]) -> None:
+        """Clears away what a killed run left unfinished. Raises StorageError if the disk has no room for the weights that are to come."""
+        folder = plan.weights_path(self.root, self.suite.name, "").parent
+        storage.sweep(folder, "*.safetensors")
+        storage.sweep(plan.record_folder(self.root, self.suite.name), "*.json")
         self.sweep()
-        try:
-            for mine in passes:
-                if fresh := [item.training for item in mine if item.todo == "train"]:
-                    with self.tokenizing:
-                        self.train(fresh, fresh[0].seed)
-                if unread := [item for item in mine if item.missing]:
-                    self.evaluate(unread)
-                self.compare([item for item in mine if item.todo == "compare"])
-        except KeyboardInterrupt:
-            if any(plan.record_folder(self.root, self.suite.name).glob("*.json")):
+        storage.require(folder, disk(self.suite, [training for part in parts for group in part.trainings for training in group]))
+
+    def work(self, part: plan.Pass, outlook: Outlook) -> None:
+        """Trains, evaluates and compares the items of one pass."""
+        self.outlook, clock = outlook, time.monotonic()
+        for fresh in part.trainings:
+            with self.tokenizing, shortage.named(f"seed {fresh[0].seed}: reading the text for {len(fresh)} SAEs", self.less_reading()):
+                self.train(fresh, fresh[0].seed)
+        if part.trainings:
+            outlook.trained = time.monotonic() - clock
+        if unread := [item for item in part.items if item.missing]:
+            with shortage.named(f"measuring {len(unread)} SAEs", "wanted fewer readings or metrics of them, a smaller model.context, or less calibration text"):
+                self.evaluate(unread)
+        self.compare([item for item in part.items if item.todo == "compare"])
+
+    def less_reading(self) -> str:
+        """Which settings take less memory where the language model reads the text."""
+        context = self.suite.model.context
+        return shortage.of_model(context, windows_at_once(context), self.suite.train.block)
+
+    def keep_page(self) -> None:
+        """The page of what is finished, if anything is, and if it can be written."""
+        if any(plan.record_folder(self.root, self.suite.name).glob("*.json")):
+            try:
                 self.page()
-            raise
-        return self.page()
+            except InputError as error:
+                note(f"the page was not written: {error}")
 
     def load_model(self) -> None:
         """Loads the language model, and checks what would else fail only after training: the length of all texts, and the folders."""
@@ -110,6 +149,8 @@ class Runner:
         recipe = self.suite.train
         stream = self.stream(seed, found)
         learners = {training.key: Learner(self.build(training.kind(), training), training.recipe, stream.units.statistics) for training in trainings}
+        for training in trainings:
+            learners[training.key].label = training.label()
         active = {key: learner for key, learner in learners.items() if learner.variant.trained}
         taken = resume.restore(found, active) if found else 0
         snapshots = resume.Snapshots(self.snapshots(), list(learners), self.suite.snapshot.minutes, found)
@@ -154,7 +195,8 @@ class Runner:
     def build(self, kind: type[Variant], training: Training, config: Any = None) -> Variant:
         """A variant of the training's size and seed, on the device."""
         settings = training.config if config is None else config
-        return kind(settings, self.suite.model.shape.d, training.latents, training.seed).to(self.device)
+        with shortage.named(training.label(), shortage.of_step(self.suite.train.batch, training.latents, None)):
+            return kind(settings, self.suite.model.shape.d, training.latents, training.seed).to(self.device)
 
     def stored(self, training: Training) -> Variant | Missing:
         """The SAE of a training, if its weights are here and can be used."""
@@ -209,9 +251,11 @@ class Runner:
             rows.setdefault(read.training.key, []).extend(made)
         spent = (time.monotonic() - clock) / max(1, len(items))
         latents = self.latents(reads, x)
+        taken = time.monotonic() - clock
         for item in items:
             key = item.training.key
             record = recorder.record(item, known[key], stories[key], rows[key], spent)
+            record["cost"]["pass"] = self.outlook.taken(taken, self.device, known[key].get("cost", {}))
             records.write(plan.record_folder(self.root, suite.name), record | of_latents(known[key], latents.get(key, {})))
 
     def compare(self, items: Sequence[plan.Item]) -> None:

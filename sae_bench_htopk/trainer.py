@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_bench_htopk import choose, ops
+from sae_bench_htopk import choose, ops, shortage
 from sae_bench_htopk.contract import Codes, Statistics, Step, Variant
 from sae_bench_htopk.prefix_loss import prefix_loss
 from sae_bench_htopk.text import TextError
@@ -84,6 +84,7 @@ class Learner:
         if self.unit:
             unit_rows(variant.W_dec)
         self.curve: list[dict[str, float]] = []
+        self.label = type(variant).__name__  # for people
         self.failed = ""  # why it takes no more steps, if its loss was no number
         self.tokens, self.seconds = 0, 0.0
 
@@ -205,7 +206,7 @@ def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"
     """Trains all learners on the same batches in the same order; yields the tokens seen after each batch.
 
     `taken` steps were taken before, with batches that are not among these. One whose loss is no number takes no further step, and says
-    why in `failed`. Raises TextError if the text ends early.
+    why in `failed`. Raises TextError if the text ends early, OutOfMemory if there is no memory for a step.
     """
     if not learners:
         return
@@ -216,7 +217,8 @@ def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"
         for learner in [learner for learner in learners if not learner.failed]:
             clock = time.perf_counter()
             try:
-                step = learner.take(x)
+                with shortage.named(learner.label, shortage.of_step(recipe.batch, len(learner.variant.W_enc), len(learners))):
+                    step = learner.take(x)
             except FloatingPointError as error:  # the others go on
                 learner.failed = str(error)
                 continue

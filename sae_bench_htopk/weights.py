@@ -1,13 +1,13 @@
 """Saves and loads one trained SAE: its parameters, and the units of the stream that it was trained on. Safetensors, never pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sae_bench_htopk import storage
 from sae_bench_htopk.contract import Statistics, Variant
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.stream import Units
@@ -18,16 +18,12 @@ class WeightsError(InputError):
 
 
 def save(path: Path, variant: Variant, units: Units, training: dict[str, Any]) -> None:
-    """Writes parameters, units and the facts of the training, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes parameters, units and the facts of the training, whole or not at all. Raises StorageError if the disk refuses."""
     tensors = {f"sae.{name}": value.detach().cpu().contiguous() for name, value in variant.state_dict().items()}
     tensors |= {"stream.mean": units.statistics.mean.cpu(), "stream.covariance": units.statistics.covariance.cpu()}
     facts = {"scale": units.scale, "massive_limit": units.massive_limit, "training": training}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts, sort_keys=True)})
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, path)
+    with storage.whole(path) as unfinished:
+        save_file(tensors, unfinished, metadata={"facts": json.dumps(facts, sort_keys=True)})
 
 
 def whole(path: Path) -> bool:

@@ -11,7 +11,7 @@ from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "ops", "frontier", "asked"},
+    {"errors", "ops", "frontier", "asked", "shortage", "storage"},
     {"choose", "prefix_loss", "labels"},
     {"contract"},
     {
@@ -21,13 +21,13 @@ ORDER = [
         "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
         "absorbing", "similarity", "progress", "bits", "card", "pretrain",
-        "snapshot", "provenance", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
+        "snapshot", "provenance", "lock", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages",
     },
-    {"memory", "seeds", "plan", "estimate", "recording", "resume", "run"},
+    {"rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "resume", "run"},
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sae_bench_htopk import records
+from sae_bench_htopk import records, storage
 
 Made = dict[str, Any]
 
@@ -48,7 +48,7 @@ def test_an_interrupted_write_leaves_the_old_record(tmp_path: Path, record: Made
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records.os, "replace", stop)
+    monkeypatch.setattr(storage.os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         records.write(tmp_path, {**record, "suite": "another"})
     assert [file.name for file in tmp_path.iterdir()] == ["0123abcd.json"]

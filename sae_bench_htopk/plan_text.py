@@ -1,0 +1,108 @@
+"""The plan as text: what there is to do and why, in how many passes, and what it takes of memory, disk and time."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from sae_bench_htopk import estimate, memory, rates
+from sae_bench_htopk.plan import Item, Pass, copies, reads, schedule
+from sae_bench_htopk.suite import Suite
+
+
+def table(suite: Suite, all_items: Sequence[Item], device: str, notes: Sequence[str], at_once: int | None = None) -> str:
+    """The whole plan."""
+    rows = [(each.training.label(), each.todo, sum(len(readings) for _, readings in each.missing), each.why) for each in all_items]
+    parts = schedule(suite, all_items, device, at_once)
+    return "\n".join(
+        [
+            f"{suite.name}: {suite.title}",
+            "",
+            tabulate(rows, headers=["SAE", "to do", "readings", "why"]),
+            "",
+            *training(suite, parts, device, at_once),
+            f"held out: {suite.text.held_out.tokens:,} tokens; calibration: {suite.text.calibration.tokens:,} tokens",
+            *labelled(suite),
+            *together(suite, all_items, parts, device),
+            *taken(suite, parts, device),
+            *(f"note:     {line}" for line in notes),
+        ]
+    )
+
+
+def training(suite: Suite, parts: Sequence[Pass], device: str, at_once: int | None) -> list[str]:
+    """How many SAEs are trained in how many passes over the text, and why there are more of these than seeds."""
+    groups = [trained for part in parts for group in part.trainings if (trained := [one for one in group if one.kind().trained])]
+    seeds = len({one.seed for group in groups for one in group})
+    several = f"{len(groups)} passes over the text (of {', '.join(str(len(group)) for group in groups)} SAEs)"
+    how = several if len(groups) > seeds else f"one pass over the text per seed ({seeds})"
+    lines = [f"training: {sum(map(len, groups))} SAEs on {suite.train.tokens:,} tokens each, {how}"]
+    if len(groups) > seeds:
+        largest = max(memory.learning(suite, [one for group in part.trainings for one in group]) for part in parts)
+        limit = "" if at_once is None else f"; --at-once {at_once}"
+        lines.append(
+            f"passes:   more than one for a seed, since all of its SAEs together want about {room(device, largest)}{limit}; weights do not depend on it"
+        )
+    return lines
+
+
+def labelled(suite: Suite) -> list[str]:
+    """A line for each labelled text."""
+    lengths = {name: memory.length_of(suite, name) for name in suite.labelled}
+    return [f"labelled: {name}, at most {tokens:,} tokens of {documents:,} documents" for name, (documents, tokens) in lengths.items()]
+
+
+def together(suite: Suite, all_items: Sequence[Item], parts: Sequence[Pass], device: str) -> list[str]:
+    """A line on whether seeds are measured together; none where there are not several, or where training goes seed by seed anyway."""
+    todo = [each for each in all_items if each.todo != "done"]
+    if len({each.training.seed for each in todo}) < 2 or any(each.todo == "train" for each in todo):
+        return []
+    asked = [room(place, size) for place, size in memory.wanted(suite, copies(todo), reads(todo), device).items()]
+    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {'; and '.join(asked)}"]
+
+
+def taken(suite: Suite, parts: Sequence[Pass], device: str) -> list[str]:
+    """Operations, memory, disk and time."""
+    work, (before, _) = estimate.work(suite, parts), estimate.model_flops(suite)
+    fresh = [one for part in parts for group in part.trainings for one in group]
+    steps = sum(estimate.step_flops(suite, one) for one in fresh if one.kind().trained)
+    held = " and ".join(f"{size / 2**30:.2f} GiB on the {place}" for place, size in estimate.peaks(suite, parts, device).items()) or "0 GiB"
+    model = f"{memory.subject(suite) / 2**30:.2f} GiB of the language model on the {device}"
+    return [
+        f"work:     {before:.2e} operations of the language model up to the hook for each token of a pass, {steps:.2e} of all SAEs;"
+        f" {work.learn + work.harvest:.2e} of training in all, {work.read + work.model:.2e} of evaluation",
+        f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside {model}",
+        f"disk:     about {estimate.disk(suite, fresh) / 2**20:,.0f} MiB of weights,"
+        f" and up to {estimate.snapshots(suite, parts) / 2**20:,.0f} MiB of snapshots while a pass is trained",
+        *times(work, device),
+    ]
+
+
+def times(work: estimate.Work, device: str) -> list[str]:
+    """How long it takes: here, or on a GPU of the table, of which only a product was measured."""
+    pace = estimate.pace(device)
+    train, evaluate = map(spoken, work.seconds(pace))
+    known = rates.MEASURED.get(device)
+    if known is None:
+        return [f"time:     about {train} of training, {evaluate} of evaluation on this {device}, beside metrics' own work"]
+    best_train, best_evaluate = map(spoken, work.seconds(pace.at_best()))
+    shares = f"if steps reach {pace.step:.0%} of that and the language model {pace.model:.0%}, as on a CPU: on a GPU neither has been measured"
+    return [
+        f"time:     at least {best_train} of training, {best_evaluate} of evaluation on one {known.device}, at {known.product / 1e12:.0f} TFLOP/s",
+        f"          ({known.what})",
+        f"          about {train} and {evaluate} {shares}",
+    ]
+
+
+def spoken(seconds: float) -> str:
+    """Minutes, hours or days, whichever fits."""
+    for unit, size in (("days", 86_400), ("hours", 3600)):
+        if seconds > 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds / 60:.1f} min"
+
+
+def room(device: str, size: int) -> str:
+    """What is wanted of a device's memory, and what there is."""
+    there = memory.free(device)
+    free = "how much is free is not known" if there is None else f"{there / 2**30:.2f} GiB are free, of which they may take {memory.SHARE:.0%}"
+    return f"{size / 2**30:.2f} GiB on the {device}; {free}"
