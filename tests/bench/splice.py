@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from tabulate import tabulate
 from torch import Tensor
 
+from sae_bench_htopk.asked import HELD_OUT
 from sae_bench_htopk.evaluate import Splice
 from sae_bench_htopk.lm import Hook, SubjectModel
 from sae_bench_htopk.stream import Units
@@ -102,7 +103,7 @@ if __name__ == "__main__":
     bed = Bed("pycode", 65_536)
     half = Hook(bed.runner.model.layers // 2 - 1, "resid_post")
     model = SubjectModel(bed.runner.model.model, bed.runner.model.tokenizer, half)
-    windows = next(iter(batches(bed.runner.held_out, WINDOWS, bed.suite.model.context, model.bos)))
+    windows = next(iter(batches(bed.runner.shown[HELD_OUT].windows, WINDOWS, bed.suite.model.context, model.bos)))
     units = bed.units()
     print(f"{machine()}\n\nlayers up to {half.layer} of {model.layers}, {WINDOWS} windows of {bed.suite.model.context} tokens, {ROUNDS} rounds\n")
     heads = ["pairs", "way", "layer calls", "seconds", "calls over ours", "time over ours"]
