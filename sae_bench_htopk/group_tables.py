@@ -6,8 +6,8 @@ from typing import Any
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.label_tables import first_row, untrained, whole
-from sae_bench_htopk.markdown import Table, rounded
+from sae_bench_htopk.label_tables import first_row, untrained, whole, with_half
+from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.saes import Row
 
 MEASURES = ("intruder", "monosemanticity", "purity")
@@ -32,9 +32,7 @@ def told(part: Mapping[str, Any] | None) -> str | Missing:
     """A number of the details with half its interval."""
     if not part:
         return Missing("too few latents fire often enough")
-    low, high = part.get("interval", (None, None))
-    half = None if low is None or high is None else (high - low) / 2
-    return rounded(part["value"], half) + (f" ±{rounded(half, half)}" if half else "")
+    return with_half(part["value"], part.get("interval"))
 
 
 def bands(board: Board) -> str:

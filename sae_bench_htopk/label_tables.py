@@ -105,6 +105,10 @@ def served(facts: Mapping[str, Any] | None) -> str | Missing:
     """0.83 ±0.05 (latent 1234)."""
     if facts is None:
         return Missing("too few rows")
-    low, high = facts.get("interval", (None, None))
-    half = None if low is None or high is None else (high - low) / 2
-    return rounded(facts["auc_1"], half) + (f" ±{rounded(half, half)}" if half else "") + f" (latent {facts['latents'][0]})"
+    return f"{with_half(facts['auc_1'], facts.get('interval'))} (latent {facts['latents'][0]})"
+
+
+def with_half(value: float, interval: Sequence[float] | None) -> str:
+    """A number of the details, and half its 95% interval where it has one."""
+    half = (interval[1] - interval[0]) / 2 if interval else None
+    return rounded(value, half) + (f" ±{rounded(half, half)}" if half else "")
