@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae_bench_htopk import plugins, resume, snapshot
 from sae_bench_htopk.contract import Step, Variant
-from sae_bench_htopk.corpus import Reader
+from sae_bench_htopk.reader import Listed, Reader
 from sae_bench_htopk.resume import Snapshots
 from sae_bench_htopk.snapshot import SnapshotError
 from sae_bench_htopk.stream import Stream
@@ -44,9 +44,9 @@ class Table:
         return self.rows[tokens, torch.arange(CONTEXT)]
 
 
-def stream(known: Any = None, read: Reader | None = None) -> Stream:
+def stream(known: Any = None, read: Reader[Document] | None = None) -> Stream:
     """About 12,000 tokens in blocks of 1,024, from their beginning or from a place."""
-    return Stream(Table(), Cut(read or Reader(documents()), encode, CONTEXT, known[1].text if known else None), CONTEXT, BOS, 1024, 5, 3000, known)
+    return Stream(Table(), Cut(read or Listed(documents()), encode, CONTEXT, known[1].text if known else None), CONTEXT, BOS, 1024, 5, 3000, known)
 
 
 def test_windows_are_those_of_64_documents_in_turn() -> None:
@@ -70,13 +70,13 @@ def test_windows_are_those_of_64_documents_in_turn() -> None:
 @pytest.mark.parametrize("given", [0, 1, 63, 64, 65, 500, 1500, 1800])
 def test_cutting_goes_on_where_it_stood(given: int) -> None:
     """After any number of windows, with documents that are read anew; the position does not move with what was cut since."""
-    cut = Cut(Reader(documents()), encode, CONTEXT)
+    cut = Cut(Listed(documents()), encode, CONTEXT)
     for _ in range(given):
         next(cut)
     position = cut.position()
     rest = list(cut)
     assert position.documents == {"given": position.given} and len(rest) > 10
-    again = list(Cut(Reader(documents(), position.given), encode, CONTEXT, position))
+    again = list(Cut(Listed(documents(), position.documents), encode, CONTEXT, position))
     for one, other in zip(again, rest, strict=True):
         assert one[:2] == other[:2] and np.array_equal(one.ids, other.ids) and np.array_equal(one.spans, other.spans)
 
@@ -99,7 +99,7 @@ def test_a_stream_goes_on_where_it_stood(taken: int, tmp_path: Path) -> None:
     found = saved(tmp_path, it, {})
     rest = list(rows)
     known = resume.stream_of(found, "cpu")
-    again = stream(known, Reader(documents(), known[1].text.documents["given"]))  # type: ignore[index]
+    again = stream(known, Listed(documents(), known[1].text.documents))
     assert all(torch.equal(one, other) for one, other in zip(again.batches(128), rest, strict=True))
     assert (again.rows, again.massive, again.units.scale) == (it.rows, it.massive, it.units.scale) and it.massive > 0
 
