@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from sae_bench_htopk import frontier
 from sae_bench_htopk.contract import Missing, Reading, Selector
 from sae_bench_htopk.frontier import Better
-from sae_bench_htopk.records import Record
+from sae_bench_htopk.records import Record, share_of
 from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
 
 
@@ -33,6 +33,8 @@ class Board:
     records: tuple[Record, ...]
     everything: tuple[Sae, ...]
     left_out: tuple[str, ...]  # a sentence for each record that is not on the board
+    share: float = 1.0  # of the training tokens, after which these were kept
+    earlier: tuple["Board", ...] = ()  # the same SAEs after fewer tokens, the fewest first
 
     @cached_property
     def latents(self) -> int:
@@ -149,8 +151,15 @@ class Board:
 
 
 def assemble(records: Sequence[Record]) -> Board:
-    """The board of some records. Those of other text or another model than the latest, and those that a later one replaces, are left out."""
+    """The board of some records, checkpoints apart. Those of other text or another model than the latest, and those that a later one replaces, are left out."""
     kept, left_out = newest(records)
+    shares = sorted({share_of(record) for record in kept})
+    parts = [Board(records[0]["suite"], tuple(own := [r for r in kept if share_of(r) == share]), saes_of(own), (), share) for share in shares]
+    return replace(parts[-1], left_out=tuple(left_out), earlier=tuple(parts[:-1]))
+
+
+def saes_of(kept: Sequence[Record]) -> tuple[Sae, ...]:
+    """The SAEs of some records, each over its seeds and as each variant reads it, in the order of a page."""
     found: dict[tuple[str, str, str, int, float | None], list[tuple[Record, Row]]] = {}
     for record in kept:
         for row in record["rows"]:
@@ -159,7 +168,7 @@ def assemble(records: Sequence[Record]) -> Board:
             found.setdefault(identity, []).append((record, row))
     saes = (together(variant, owner, json.loads(settings), latents, rate, rows) for (variant, owner, settings, latents, rate), rows in found.items())
     order: Callable[[Sae], Any] = lambda sae: (sae.control, sae.variant, -sae.latents, sae.budget, json.dumps(sae.config, sort_keys=True), sae.rate or 0)  # noqa: E731
-    return Board(records[0]["suite"], tuple(kept), tuple(sorted(saes, key=order)), tuple(left_out))
+    return tuple(sorted(saes, key=order))
 
 
 def together(variant: str, owner: str, config: Row, latents: int, rate: float | None, pairs: Sequence[tuple[Record, Row]]) -> Sae:
@@ -185,7 +194,7 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     left_out = []
     for record in order:
         sae = record["sae"]
-        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate")], sort_keys=True)
+        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate"), share_of(record)], sort_keys=True)
         if other := [f"{part} {key}" for part, key in measured if record[part].get(key) != order[0][part].get(key)]:
             left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {order[0]['train_key']}.json")
         elif identity in kept:

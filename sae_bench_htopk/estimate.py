@@ -10,7 +10,7 @@ from sae_bench_htopk import memory, plugins, rates
 from sae_bench_htopk.asked import metric_of, on, texts
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.evaluate import nested
-from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.keys import Cell, Training, learners
 from sae_bench_htopk.plan import Item, Pass, copies, reads
 from sae_bench_htopk.suite import Suite
 
@@ -116,9 +116,15 @@ def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, fl
 def work(suite: Suite, parts: Sequence[Pass]) -> Work:
     """Operations of some passes: every training pass harvests the language model's activations anew."""
     before, _ = model_flops(suite)
-    groups = [trained for part in parts for group in part.trainings if (trained := [one for one in group if one.kind().trained])]
-    learn = sum(step_flops(suite, training) for group in groups for training in group)
-    return Work(suite.train.tokens * learn, suite.train.tokens * len(groups) * before, *evaluating(suite, [part.items for part in parts]))
+    groups = [trained for part in parts for group in part.trainings if (trained := learners(group))]
+    learn = sum(step_flops(suite, training) * tokens_of(training) for group in groups for training in group)
+    seen = sum(max(map(tokens_of, group)) for group in groups)
+    return Work(learn, seen * before, *evaluating(suite, [part.items for part in parts]))
+
+
+def tokens_of(training: Training) -> int:
+    """The tokens that a training sees until it is kept."""
+    return training.steps * training.recipe.batch
 
 
 def pace(device: str) -> Pace:
@@ -141,4 +147,4 @@ def disk(suite: Suite, some: Iterable[Training]) -> int:
 
 def snapshots(suite: Suite, parts: Sequence[Pass]) -> int:
     """The most bytes of snapshots that a training pass keeps on disk: the last two, each with weights and both moments of all that are in training."""
-    return max((SNAPSHOTS * 3 * disk(suite, (one for one in group if one.kind().trained)) for part in parts for group in part.trainings), default=0)
+    return max((SNAPSHOTS * 3 * disk(suite, learners(group)) for part in parts for group in part.trainings), default=0)

@@ -60,6 +60,8 @@ class Training:
     rate: float | None = None  # its own, where it has another than the suite's others
     cells: list[Cell] = field(default_factory=list)
     latents_key: str = ""  # names what is measured of its latents themselves; empty for a control, of whose latents nothing is
+    share: float = 1.0  # of the training tokens, after which the weights are kept
+    whole: str = ""  # of a checkpoint, the key of what its training ends in
 
     def kind(self) -> type[Variant]:
         """Its class: a control of the core, or a plug-in."""
@@ -69,12 +71,23 @@ class Training:
         """The hash of its variant's code, comments and docstrings left out."""
         return digest(code_of_variant(self.variant, self.control))
 
+    @property
+    def learner(self) -> str:
+        """Names the training itself, which checkpoints have in common with what it ends in."""
+        return self.whole or self.key
+
+    @property
+    def steps(self) -> int:
+        """After how many batches the weights are kept."""
+        return max(1, round(self.share * self.recipe.steps()))
+
     def label(self) -> str:
-        """For people: variant, settings, size and seed."""
+        """For people: variant, settings, size and seed, and how far it was trained."""
         budget = self.kind().budget(self.config)
         settings = ", ".join(f"{key} {value}" for key, value in asdict(self.config).items()) if budget is None else f"k {budget}"
         rate = "" if self.rate is None else f"; rate {self.rate:g}"
-        return f"{self.variant} ({settings}; {self.latents:,} latents{rate}; seed {self.seed})"
+        share = "" if self.share == 1 else f"; {self.share:.3g} of the tokens"
+        return f"{self.variant} ({settings}; {self.latents:,} latents{rate}; seed {self.seed}{share})"
 
 
 def digest(thing: Any) -> str:
@@ -173,7 +186,27 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training.cells.append(cell(suite, facts, codes, name, config, "row", readings, seed, latents))
     for training in found.values():
         training.latents_key = latents_key(suite, facts, training)
-    return sorted(found.values(), key=lambda training: suite.seeds.index(training.seed))
+    every = [one for training in found.values() for one in (*checkpoints(suite, training), training)]
+    return sorted(every, key=lambda training: suite.seeds.index(training.seed))
+
+
+def checkpoints(suite: Suite, training: Training) -> list[Training]:
+    """What a training comes to earlier, as SAEs of their own with the same readings; of a control nothing."""
+    shares = sorted(suite.checkpoints) if training.kind().trained and not training.control else []
+    return [replace(training, key=digest([training.key, "share", share]), share=share, whole=training.key) for share in shares]
+
+
+def learners(trainings: Iterable[Training]) -> list[Training]:
+    """Of some trainings what each learner is trained to at last, without those that are never trained."""
+    return [kept[-1] for kept in together(trainings).values() if kept[-1].kind().trained]
+
+
+def together(trainings: Iterable[Training]) -> dict[str, list[Training]]:
+    """By learner what is kept of it, the earliest first."""
+    found: dict[str, list[Training]] = {}
+    for training in trainings:
+        found.setdefault(training.learner, []).append(training)
+    return {learner: sorted(kept, key=lambda training: training.share) for learner, kept in found.items()}
 
 
 def cell(

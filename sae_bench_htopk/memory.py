@@ -11,7 +11,7 @@ from sae_bench_htopk import plugins, rates
 from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.calibrate import CHUNK
 from sae_bench_htopk.contract import Reading, Setting
-from sae_bench_htopk.keys import Cell, Training
+from sae_bench_htopk.keys import Cell, Training, learners, together
 from sae_bench_htopk.stability import LIMIT
 from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE
 from sae_bench_htopk.suite import Suite
@@ -35,8 +35,8 @@ def learning(suite: Suite, trainings: Sequence[Training]) -> int:
     if not trainings:
         return 0
     d, recipe = suite.model.shape.d, suite.train
-    held = sum((HELD if training.kind().trained else WEIGHTS) * 2 * training.latents * d for training in trainings)
-    largest = max((training.latents for training in trainings if training.kind().trained), default=0)
+    held = sum((HELD if kept[-1].kind().trained else WEIGHTS) * 2 * kept[-1].latents * d for kept in together(trainings).values())
+    largest = max((training.latents for training in learners(trainings)), default=0)
     return held + largest * (STEP * 2 * d + SCORE * recipe.batch) + 4 * d * (2 * recipe.block + OPENING_ROWS)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
+from sae_bench_htopk import curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -63,6 +63,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         "Explained variance of each SAE by its native selector; bold where it is read at the k that it was trained at.",
         trained_and_read(board),
         fold("By each selector", selectors(board)),
+        *earlier.section(board),
         "## More measures",
         *metric_tables(board),
         *details(board),

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
-from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest, place_of
+from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest, learners, place_of, together
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.suite import Suite
 
@@ -171,13 +171,13 @@ def training_passes(suite: Suite, some: Sequence[Item], device: str, at_once: in
     Each pass sees the same batches, so weights do not depend on how many there are. Where it is not known what is free, one pass has all.
     """
     free, groups = memory.free(device), list[list[Training]]()
-    for training in (each.training for each in some if each.todo == "train"):
-        joined = [*groups[-1], training] if groups else []
-        few = at_once is None or sum(one.kind().trained for one in joined) <= at_once
+    for kept in together(each.training for each in some if each.todo == "train").values():
+        joined = [*groups[-1], *kept] if groups else []
+        few = at_once is None or len(learners(joined)) <= at_once
         if joined and few and (free is None or memory.fits(memory.learning(suite, joined), free)):
             groups[-1] = joined
         else:
-            groups.append([training])
+            groups.append(kept)
     return groups
 
 

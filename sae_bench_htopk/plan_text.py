@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from sae_bench_htopk import estimate, memory, rates
+from sae_bench_htopk.keys import learners
+from sae_bench_htopk.markdown import words
 from sae_bench_htopk.plan import Item, Pass, copies, reads, schedule
 from sae_bench_htopk.suite import Suite
 
@@ -31,11 +33,14 @@ def table(suite: Suite, all_items: Sequence[Item], device: str, notes: Sequence[
 
 def training(suite: Suite, parts: Sequence[Pass], device: str, at_once: int | None) -> list[str]:
     """How many SAEs are trained in how many passes over the text, and why there are more of these than seeds."""
-    groups = [trained for part in parts for group in part.trainings if (trained := [one for one in group if one.kind().trained])]
+    groups = [trained for part in parts for group in part.trainings if (trained := learners(group))]
     seeds = len({one.seed for group in groups for one in group})
     several = f"{len(groups)} passes over the text (of {', '.join(str(len(group)) for group in groups)} SAEs)"
     how = several if len(groups) > seeds else f"one pass over the text per seed ({seeds})"
     lines = [f"training: {sum(map(len, groups))} SAEs on {suite.train.tokens:,} tokens each, {how}"]
+    if suite.checkpoints:
+        kept = words(f"{round(share * suite.train.tokens):,}" for share in sorted(suite.checkpoints))
+        lines.append(f"kept too: after {kept} tokens, to be measured as SAEs of their own")
     if len(groups) > seeds:
         largest = max(memory.learning(suite, [one for group in part.trainings for one in group]) for part in parts)
         limit = "" if at_once is None else f"; --at-once {at_once}"
@@ -64,7 +69,7 @@ def taken(suite: Suite, parts: Sequence[Pass], device: str) -> list[str]:
     """Operations, memory, disk and time."""
     work, (before, _) = estimate.work(suite, parts), estimate.model_flops(suite)
     fresh = [one for part in parts for group in part.trainings for one in group]
-    steps = sum(estimate.step_flops(suite, one) for one in fresh if one.kind().trained)
+    steps = sum(estimate.step_flops(suite, one) for one in learners(fresh))
     held = " and ".join(f"{size / 2**30:.2f} GiB on the {place}" for place, size in estimate.peaks(suite, parts, device).items()) or "0 GiB"
     model = f"{memory.subject(suite) / 2**30:.2f} GiB of the language model on the {device}"
     return [

@@ -79,6 +79,7 @@ class Recorder:
             "sae": {
                 "variant": training.variant, "config": asdict(training.config), "latents": training.latents, "seed": training.seed,
                 "control": training.control, "trained": training.kind().trained, **({"shells": shells} if shells else {}),
+                **({"share": training.share} if training.share < 1 else {}),
             },
             "rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str)))),
             "curve": story["curve"],

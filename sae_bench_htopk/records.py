@@ -62,6 +62,11 @@ def read_all(folder: Path) -> list[Record]:
     return [read(path) for path in sorted(folder.glob("*.json"))]
 
 
+def share_of(record: Record) -> float:
+    """The share of its training tokens after which an SAE was kept: 1, but for checkpoints."""
+    return float(record["sae"].get("share", 1.0))
+
+
 def refuse_constant(constant: str) -> NoReturn:
     """NaN and infinities are no JSON; a number that is not there is null, with its reason under `missing`."""
     raise ValueError(f"{constant} is no number")
@@ -93,6 +98,8 @@ def validate_optional(record: Record, where: str) -> None:
     every(record["curve"], lambda point: isinstance(point, dict) and all(map(is_number, point.values())), "an object of numbers", f"{where}: curve")
     every(record["cost"], lambda cost: cost is None or is_number(cost) or isinstance(cost, dict), "a number or an object", f"{where}: cost")
     every(record["sae"].get("shells", []), is_number, "a number", f"{where}: sae.shells")
+    if not is_number(share := record["sae"].get("share", 1.0)) or not 0 < share <= 1:
+        raise RecordError(f"{where}: sae.share is {share!r}, wanted a number above 0 and at most 1")
     every(record.get("stability", []), lambda pair: isinstance(pair, dict), "an object", f"{where}: stability")
     every(record.get("power_law", {}), lambda law: isinstance(law, dict), "an object", f"{where}: power_law")
     every(record["text"].get("notes", []), lambda note: isinstance(note, str), "text", f"{where}: text.notes")

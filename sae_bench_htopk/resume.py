@@ -52,6 +52,11 @@ class Snapshots:
         delete(self.folder, [path for path in others if path.suffix == snapshot.UNFINISHED or path.name.endswith(own) or holds(path, self.keys)])
 
 
+def folder(weights: Path) -> Path:
+    """Where snapshots are kept: beside the weights that they are to become."""
+    return weights / "snapshots"
+
+
 def delete(folder: Path, some: Sequence[Path]) -> None:
     """Deletes some of a folder's snapshots, and the folder if none is left."""
     for path in some:

@@ -70,6 +70,10 @@ class Sae:
     rows: Mapping[int, Mapping[Reading, Row]]  # seed -> reading -> row
     records: tuple[Record, ...]
 
+    def is_like(self, other: "Sae") -> bool:
+        """Whether both are the same SAE but for its seeds and how far it was trained."""
+        return all(getattr(self, name) == getattr(other, name) for name in ("variant", "owner", "config", "rate", "latents", "control"))
+
     def trained_at(self, k: int) -> bool:
         """Whether k is its own budget; an L0 that training came to is nobody's k."""
         return self.budget == k and not self.measured

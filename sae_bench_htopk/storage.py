@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,3 +78,19 @@ def require(folder: Path, wanted: int) -> None:
         raise StorageError(
             f"{folder}: {wanted / 2**20:,.0f} MiB of weights are to be written there, and {free / 2**20:,.0f} MiB are free; wanted a larger disk"
         )
+
+
+def move(path: Path, folder: Path, name: str | None = None) -> None:
+    """Into another folder, under the same name unless another is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.replace(path, folder / (name or path.name))
+
+
+def writable(folder: Path) -> None:
+    """Makes the folder and a file in it for a moment. Raises InputError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output: {folder}: cannot be written to ({error.strerror})") from error

@@ -33,6 +33,7 @@ Count: TypeAlias = Annotated[int, Rule(lambda count: count >= 1, "a whole number
 Rate: TypeAlias = Annotated[float, Rule(lambda rate: rate > 0, "a number above 0")]
 Seed: TypeAlias = Annotated[int, Rule(lambda seed: seed >= 0, "a whole number of at least 0")]
 Dictionary: TypeAlias = Annotated[Count | None, Word("all", None)]
+Share: TypeAlias = Annotated[float, Rule(lambda share: 0 < share < 1, "a share above 0 and below 1")]
 Title: TypeAlias = Annotated[str, Rule(lambda title: "\n" not in title, "one line of text")]
 
 VariantName: TypeAlias = Annotated[str, Names(lambda: plugins.names("variants"))]
@@ -242,6 +243,7 @@ class Suite:
     controls: Annotated[tuple[ControlName, ...], DISTINCT]
     labelled: Mapping[str, Labelled] = field(default_factory=dict)
     demonstration: bool = False
+    checkpoints: Annotated[tuple[Share, ...], DISTINCT] = ()  # of the training tokens, after which SAEs are kept as well, to be measured beside the whole
     snapshot: Snapshots = Snapshots()
     schema: int = SCHEMA
 

@@ -61,15 +61,3 @@ def test_the_language_model_runs_anew_in_every_pass_and_after_the_hook_for_every
     assert own == 2 * (2 * 10 * N * 1200) + 4 * estimate.READ * 10 * 1000
     assert estimate.evaluating(chosen, [[one, other]]) == (own, 1200 * layers + spliced)
     assert estimate.evaluating(chosen, [[compared]]) == (0, 0) == estimate.evaluating(chosen, [])
-
-
-def test_a_plan_says_what_two_snapshots_of_the_largest_pass_take() -> None:
-    """2 copies of weights and two moments, 4 bytes each, of the two matrices of every SAE that takes steps in one seed; nothing where none is to be trained."""
-    chosen = suite.load("quickstart")
-    d = chosen.model.shape.d
-    trained = [replace(item("topk", ROW, seed=seed, k=8), todo="train") for seed in (0, 0, 1)]
-    untrained = replace(trained[0], training=replace(trained[0].training, variant="untrained", control=True))
-    size = 2 * 3 * 4 * 2 * (2 * d * N) / 2**20
-    said = estimate.snapshots(chosen, [[trained[0], trained[1], untrained], [trained[2]]])
-    assert f"up to {size:,.0f} MiB of snapshots" in said and size > 1
-    assert estimate.snapshots(chosen, [[item("topk", ROW, k=8)]]) == ""

@@ -25,9 +25,12 @@ ORDER = [
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages",
+        "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
     },
-    {"rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "resume", "run"},
+    {
+        "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",
+        "measuring_pass", "run",
+    },
     {"__main__"},
 ]  # fmt: skip
 OF_PLUGINS = {

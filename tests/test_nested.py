@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sae_bench_htopk import board, nested, plugins, saes, suite
-from sae_bench_htopk.run import shell_ends
+from sae_bench_htopk.recording import shell_ends
 from tests.test_leaderboard import Made, N, borrowed, make, page_of, put, section
 from tests.test_sizes import both_cuts, of_base
 

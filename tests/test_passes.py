@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sae_bench_htopk import leaderboard, memory, plan, records, run, seeds, suite, trainer
+from sae_bench_htopk import leaderboard, measuring_pass, memory, plan, records, run, seeds, suite, trainer
 from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.measuring_pass import MeasuringPass
 from sae_bench_htopk.records import Record
 from tests.test_run import material, refuse_training, values
 from tests.test_run import suite as write
@@ -82,9 +83,9 @@ def test_seeds_are_measured_together_only_where_they_fit(
     material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One pass where memory is there, else seed after seed: with the same rows; plan says which. Nobody is calibrated twice in one pass."""
-    wanted, passes, evaluate = values(copy), [], run.Runner.evaluate
+    wanted, passes, evaluate = values(copy), [], MeasuringPass.evaluate
     pairs = {seed: record(copy, "topk", seed)["stability"] for seed in (0, 1)}
-    monkeypatch.setattr(run.Runner, "evaluate", lambda self, items: (passes.append([item.training.seed for item in items]), evaluate(self, items)))
+    monkeypatch.setattr(MeasuringPass, "evaluate", lambda self, items, how: (passes.append([item.training.seed for item in items]), evaluate(self, items, how)))
     refuse_training(monkeypatch)
     for free, expected, said in ((2**50, [[0, 0, 1]], "one for all seeds"), (1000, [[0, 0], [1]], "seed after seed"), (None, [[0, 0], [1]], "not known")):
         for gone in (("topk", 0), ("batchtopk", 0), ("topk", 1)):
@@ -137,7 +138,7 @@ def test_a_pair_is_completed_when_its_weights_are_back(material: Path, copy: Pat
     assert {key: item.todo for key, item in items.items() if item.todo != "done"} == {("topk", 1): "compare"}
     assert items["topk", 1].why == "every reading is in its record, not yet compared with seed 0"
     rows = record(copy, "topk", 1)["rows"]
-    monkeypatch.setattr(run, "measure", no_measuring)
+    monkeypatch.setattr(measuring_pass, "measure", no_measuring)
     assert main(arguments(material, copy, "plan")) == 0 and " compare " in capsys.readouterr().out
     assert main(arguments(material, copy)) == 0
     assert record(copy, "topk", 1)["stability"] == whole["stability"] and record(copy, "topk", 1)["rows"] == rows
@@ -180,7 +181,7 @@ def test_every_row_says_which_run_measured_it(material: Path, copy: Path, monkey
     refuse_training(monkeypatch)
     first = record(copy, "topk", 1)
     assert {when for row in first["rows"] for when in row["measured"].values()} == set(first["measured"])
-    monkeypatch.setattr(run, "provenance", lambda _: {"commit": "b" * 40, "dirty": True, "when": "2099-01-01T00:00:00+00:00"})
+    monkeypatch.setattr(measuring_pass, "provenance", lambda _: {"commit": "b" * 40, "dirty": True, "when": "2099-01-01T00:00:00+00:00"})
     assert main(arguments(material, copy, read={"k": [2, 4, 8]})) == 0
     second = record(copy, "topk", 1)
     later = {row["reading"]["k"] for row in second["rows"] if set(row["measured"].values()) == {"2099-01-01T00:00:00+00:00"}}

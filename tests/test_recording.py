@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sae_bench_htopk import leaderboard, plan, plugins, records, run
+from sae_bench_htopk import leaderboard, measuring_pass, plan, plugins, records, run
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.lm import SubjectModel
+from sae_bench_htopk.measuring_pass import MeasuringPass
 from sae_bench_htopk.records import Record
 from sae_bench_htopk.suite import load
 from tests.test_passes import no_measuring
@@ -48,7 +49,7 @@ def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy that a test may spoil; from here on nothing is trained, and what is measured is dated later."""
     shutil.copytree(finished, tmp_path / "copy")
     refuse_training(monkeypatch)
-    monkeypatch.setattr(run, "provenance", lambda _: {"commit": "b" * 40, "dirty": True, "when": LATER})
+    monkeypatch.setattr(measuring_pass, "provenance", lambda _: {"commit": "b" * 40, "dirty": True, "when": LATER})
     return tmp_path / "copy"
 
 
@@ -170,7 +171,7 @@ def test_numbers_of_earlier_weights_never_stand_beside_new_ones(material: Path, 
     monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
     for path in (copy / "runs" / "small").glob("*.safetensors"):
         path.unlink()
-    monkeypatch.setattr(run.Runner, "evaluate", lambda self, items: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(MeasuringPass, "evaluate", lambda self, *_: (_ for _ in ()).throw(KeyboardInterrupt))
     main(arguments(material, copy, metrics=wanted))
     items = todo(material, copy, metrics=wanted)
     assert {(item.todo, item.why) for item in items if item.training.seed == 0} == {("evaluate", "weights are there, no record is")}
@@ -214,7 +215,7 @@ def test_what_is_known_of_latents_is_made_again_when_its_code_changes(
         (False, "compare", True, "every reading is in its record, but its latents were measured by other code"),
         (True, "done", False, "every reading is in its record"),
     }
-    monkeypatch.setattr(run, "measure", no_measuring)
+    monkeypatch.setattr(measuring_pass, "measure", no_measuring)
     assert main(arguments(material, copy)) == 0
     after = records.read_all(folder)
     assert [{**record, "latents_key": 0} for record in after] == [{**record, "latents_key": 0} for record in before]

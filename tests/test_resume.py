@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sae_bench_htopk import leaderboard, resume, run, snapshot, trainer, weights
+from sae_bench_htopk import leaderboard, resume, snapshot, trainer, training_pass, weights
 from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.measuring_pass import MeasuringPass
 from tests.test_run import ROOT, material
 from tests.test_run import suite as write
 
@@ -104,7 +105,7 @@ def half(tensors: dict[str, torch.Tensor], path: Path, **_: Any) -> None:
 
 
 SAVE_FILE, RENAME, TAKE, SAVE = snapshot.save_file, os.rename, trainer.Learner.take, weights.save
-EVALUATE, REMOVE = run.Runner.evaluate, resume.Snapshots.remove
+EVALUATE, REMOVE = MeasuringPass.evaluate, resume.Snapshots.remove
 POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {  # what is replaced, by what, and the step that a second run goes on from
     "before the first snapshot": (trainer.Learner, "take", lambda: at_call(TRAINED - 1, TAKE), 0),
     "in the first part of the first snapshot": (snapshot, "save_file", lambda: at_call(1, SAVE_FILE, half), 0),
@@ -116,7 +117,7 @@ POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {
     "before the last step": (os, "rename", lambda: at_call(STEPS - 1, RENAME, RENAME), STEPS - 1),
     "while weights are saved": (weights, "save", lambda: at_call(3, SAVE), STEPS - 1),
     "before snapshots are deleted": (resume.Snapshots, "remove", lambda: at_call(STEPS, REMOVE), STEPS),
-    "after training": (run.Runner, "evaluate", lambda: at_call(1, EVALUATE), STEPS),
+    "after training": (MeasuringPass, "evaluate", lambda: at_call(1, EVALUATE), STEPS),
 }  # fmt: skip
 
 
@@ -124,13 +125,13 @@ POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Where each pass that was begun went on from."""
     found: list[int] = []
-    train = run.train
+    train = training_pass.train
 
     def noted(*given: Any, taken: int = 0) -> Iterator[int]:
         found.append(taken)
         return train(*given, taken=taken)
 
-    monkeypatch.setattr(run, "train", noted)
+    monkeypatch.setattr(training_pass, "train", noted)
     yield found
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sae_bench_htopk import plugins, records, run, stream, weights
+from sae_bench_htopk import plugins, records, stream, weights
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Batch, Reading, Setting, Text
 from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.lm import Hook, SubjectModel
+from sae_bench_htopk.measuring_pass import MeasuringPass
 from sae_bench_htopk.text import Files
 from tests.made_up_text import Rest
 from tests.test_run import material, refuse, refuse_training
@@ -139,7 +140,7 @@ def test_a_changed_labelled_text_is_measured_anew_and_nothing_else(
     said = capsys.readouterr().out
     assert "1 reading lacks sparse_probing@topics" in said and "labelled: topics, at most 6,000 tokens of 300 documents" in said
     with monkeypatch.context() as patch:
-        patch.setattr(run.Runner, "measure_on", only_on("topics"))
+        patch.setattr(MeasuringPass, "measure_on", only_on("topics"))
         assert main(["run", str(path), "--output", str(done), "--device", "cpu"]) == 0
     _, after = row(done)
     changed = {name for name in before["keys"] if before["keys"][name] != after["keys"][name]}
@@ -150,9 +151,9 @@ def test_a_changed_labelled_text_is_measured_anew_and_nothing_else(
 
 def only_on(text: str) -> Any:
     """Measures as ever, and fails on any other text."""
-    measure_on = run.Runner.measure_on
+    measure_on = MeasuringPass.measure_on
 
-    def measured(self: run.Runner, asked: str, *rest: Any) -> Any:
+    def measured(self: MeasuringPass, asked: str, *rest: Any) -> Any:
         assert asked == text
         return measure_on(self, asked, *rest)
 

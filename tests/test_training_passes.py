@@ -1,6 +1,6 @@
 """The SAEs of a seed in one pass over the text or in several: how they are grouped, that it changes no weight, and what is kept when memory runs out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sae_bench_htopk import estimate, leaderboard, memory, plan, plugins, records, suite, trainer
+from sae_bench_htopk import estimate, leaderboard, memory, plan, plugins, records, suite, trainer, training_pass
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.keys import Training
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.plan import Item, Pass
+from sae_bench_htopk.trainer import Learner
 from tests.test_run import material
 from tests.test_run import suite as write
 
@@ -32,7 +33,7 @@ def arguments(material: Path, folder: Path, command: str = "run") -> list[str]:
 
 def made(name: str, latents: int, seed: int = 0) -> Item:
     """Something to train."""
-    training = Training(f"{name}{latents}", name, plugins.variant(name).Config(k=8), latents, seed, False, suite.load("gemma2_2b").train)
+    training = Training(f"{name}{latents}-{seed}", name, plugins.variant(name).Config(k=8), latents, seed, False, suite.load("gemma2_2b").train)
     return Item(training, "train", "", [])
 
 
@@ -40,6 +41,16 @@ def made(name: str, latents: int, seed: int = 0) -> Item:
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its figures would take most of the time."""
     monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, see: Callable[[Sequence[Learner]], object]) -> None:
+    """Has the learners of every training pass seen before it begins."""
+
+    def train(learners: Sequence[Learner], batches: Iterable[torch.Tensor], taken: int) -> Iterator[int]:
+        see(learners)
+        return trainer.train(learners, batches, taken=taken)
+
+    monkeypatch.setattr(training_pass, "train", train)
 
 
 def sizes(groups: list[list[Training]]) -> list[int]:
@@ -50,7 +61,7 @@ def sizes(groups: list[list[Training]]) -> list[int]:
 def test_gemma_in_parts_is_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of 65,536 latents at d = 2304: 3.4 GiB each, 1.7 GiB and two scores of each vector and latent for a step, and the stream's blocks."""
     chosen = suite.load("gemma2_2b")
-    items = [made("topk", 65_536) for _ in range(8)]
+    items = [made("topk", 65_536, seed) for seed in range(8)]
     numbers = 2 * 65_536 * 2304
     beside = 6 * numbers + 8 * 8192 * 65_536 + 4 * 2304 * (2 * 65_536 + 2**17)
     for free, wanted in (
@@ -73,9 +84,9 @@ def test_snapshots_are_of_one_pass_and_the_model_reads_the_text_in_each() -> Non
     parts = [Pass([], [pair, alone])]
     numbers = 2 * 65_536 * 2304
     assert estimate.snapshots(chosen, parts) == 2 * 2 * 3 * 4 * numbers and estimate.disk(chosen, [*pair, *alone]) == 4 * 2.5 * numbers
-    work = estimate.work(chosen, parts)
-    assert work.harvest == 10**9 * 2 * 13 * 24 * 2304**2
-    assert work.learn == 10**9 * (2.5 * 2 * 65_536 * 2304 + 3 * 14 * 8 * 2304) and (work.read, work.model) == (0, 0)
+    work, tokens = estimate.work(chosen, parts), 10**9 // 8192 * 8192
+    assert work.harvest == tokens * 2 * 13 * 24 * 2304**2
+    assert work.learn == tokens * (2.5 * 2 * 65_536 * 2304 + 3 * 14 * 8 * 2304) and (work.read, work.model) == (0, 0)
     assert work.seconds(estimate.Pace(1e15, 1, 1))[0] == pytest.approx((work.learn + work.harvest) / 1e15)
     assert work.seconds(estimate.Pace(1e15, 0.5, 0.25))[0] == pytest.approx((2 * work.learn + 4 * work.harvest) / 1e15)
 
@@ -83,8 +94,8 @@ def test_snapshots_are_of_one_pass_and_the_model_reads_the_text_in_each() -> Non
 @pytest.mark.usefixtures("no_page")
 def test_weights_do_not_depend_on_how_many_passes_there_are(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, two at a time, and one at a time since nothing fits beside another: every tensor has the same bits, and so has every row."""
-    passes, train = [], trainer.train
-    monkeypatch.setattr("sae_bench_htopk.run.train", lambda learners, batches, taken: (passes.append(len(learners)), train(learners, batches, taken=taken))[1])
+    passes: list[int] = []
+    watch(monkeypatch, lambda learners: passes.append(len(learners)))
     found = {}
     for name, extra, free, wanted in (("one", [], 2**50, [4]), ("two", ["--at-once", "2"], 2**50, [2, 2]), ("all", [], 1, [1, 1, 1, 0, 1])):
         passes.clear()
@@ -150,10 +161,8 @@ def test_memory_that_runs_out_in_a_step_keeps_earlier_passes(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: batchtopk (k 8; 64 latents; seed 0): out of memory (") and "train.batch (256 now)" in last and "64 now" in last
     (kept,) = (tmp_path / "runs" / "small").glob("*")
-    before, trained, train = kept.read_bytes(), [], trainer.train
-    monkeypatch.setattr(
-        "sae_bench_htopk.run.train", lambda learners, batches, taken: (trained.extend(one.label for one in learners), train(learners, batches, taken=taken))[1]
-    )
+    before, trained = kept.read_bytes(), list[str]()
+    watch(monkeypatch, lambda learners: trained.extend(one.label for one in learners))
     assert main(arguments(material, tmp_path)) == 0
     assert kept.read_bytes() == before and sorted(label.split()[0] for label in trained) == ["batchtopk", "matryoshka", "random_decoder"]
 

@@ -13,7 +13,7 @@ from sae_bench_htopk import plugins, suite
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.run import Runner
-from sae_bench_htopk.stream import Stream, Units
+from sae_bench_htopk.stream import Units
 from sae_bench_htopk.trainer import Learner, Recipe, train
 
 
@@ -45,20 +45,18 @@ class Bed:
 
     def train(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Learner, Halves]]:
         """Trains all cases in one pass, and yields each with the two halves of the calibration text."""
-        recipe, windows = self.suite.train, self.runner.corpus.windows("train", self.runner.ids, self.suite.model.context)
-        stream = Stream(self.runner.model, windows, self.suite.model.context, self.runner.model.bos, recipe.block, recipe.stream_seed, recipe.tokens)
+        recipe, stream = self.suite.train, self.runner.training.stream(0, None)
         learners = [self.learner(case, stream.units) for case in cases]
         for _ in train(learners, stream.batches(recipe.batch)):
             pass
         if failed := [learner.failed for learner in learners if learner.failed]:
             raise FloatingPointError("; ".join(failed))
-        halves = Halves(*self.runner.calibration_rows(stream.units).tensor_split(2))
+        halves = Halves(*self.runner.measuring.calibration_rows(stream.units).tensor_split(2))
         yield from ((case, learner, halves) for case, learner in zip(cases, learners, strict=True))
 
     def units(self) -> Units:
         """Those of the training stream."""
-        windows, recipe = self.runner.corpus.windows("train", self.runner.ids, self.suite.model.context), self.suite.train
-        return Stream(self.runner.model, windows, self.suite.model.context, self.runner.model.bos, recipe.block, recipe.stream_seed, recipe.tokens).units
+        return self.runner.training.stream(0, None).units
 
     def learner(self, case: Case, units: Units) -> Learner:
         """One SAE before its first step."""

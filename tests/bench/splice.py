@@ -101,9 +101,9 @@ def compare(model: SubjectModel, windows: Windows, units: Units) -> list[tuple[o
 
 if __name__ == "__main__":
     bed = Bed("pycode", 65_536)
-    half = Hook(bed.runner.model.layers // 2 - 1, "resid_post")
-    model = SubjectModel(bed.runner.model.model, bed.runner.model.tokenizer, half)
-    windows = next(iter(batches(bed.runner.shown[HELD_OUT].windows, WINDOWS, bed.suite.model.context, model.bos)))
+    half = Hook(bed.runner.training.model.layers // 2 - 1, "resid_post")
+    model = SubjectModel(bed.runner.training.model.model, bed.runner.training.model.tokenizer, half)
+    windows = next(iter(batches(bed.runner.measuring.shown[HELD_OUT].windows, WINDOWS, bed.suite.model.context, model.bos)))
     units = bed.units()
     print(f"{machine()}\n\nlayers up to {half.layer} of {model.layers}, {WINDOWS} windows of {bed.suite.model.context} tokens, {ROUNDS} rounds\n")
     heads = ["pairs", "way", "layer calls", "seconds", "calls over ours", "time over ours"]
