@@ -64,7 +64,7 @@ class MeasuringPass:
         for item in items:
             key = item.training.key
             record = recorder.record(item, known[key], stories[key], rows[key], spent)
-            record["cost"]["pass"] = outlook.taken(taken, self.stored.device, known[key].get("cost", {}))
+            record["cost"]["pass"] = outlook.taken(key, taken, self.stored.device, known[key].get("cost", {}))
             records.write(self.stored.records, record | of_latents(known[key], latents.get(key, {})))
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:

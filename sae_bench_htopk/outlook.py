@@ -1,7 +1,7 @@
 """What a pass was expected to take when its run began, beside what it took: for the records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sae_bench_htopk import estimate, memory
@@ -12,17 +12,23 @@ from sae_bench_htopk.suite import Suite
 
 @dataclass
 class Outlook:
-    """One pass: seconds and bytes as expected, and the seconds that training took, if it was trained in this run."""
+    """One pass: seconds and bytes as expected, what it is to train, and of that training the seconds and what was done from its beginning."""
 
     saes: int
     train: float
     evaluate: float
     memory: Mapping[str, int]
-    trained: float | None = None
+    planned: frozenset[str]  # keys
+    trained: float = 0.0
+    whole: set[str] = field(default_factory=set)  # keys
 
-    def taken(self, evaluated: float, device: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What a record's cost says of the pass; of training that was done in an earlier run what the record `before` says."""
-        training = before.get("pass", {}).get("train_seconds") if self.trained is None else {"predicted": self.train, "actual": self.trained}
+    def taken(self, key: str, evaluated: float, device: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What the cost in the record of one training says of the pass; of training that an earlier run did, what the record `before` says.
+
+        Where any training went on from a snapshot nothing is said: what was expected is of the whole.
+        """
+        mine = {"predicted": self.train, "actual": self.trained} if self.planned <= self.whole else None
+        training = mine if key in self.planned else before.get("pass", {}).get("train_seconds")
         most = peak_memory(device)
         return {
             "saes": self.saes,
@@ -41,5 +47,6 @@ def outlooks(suite: Suite, parts: Sequence[Pass], device: str) -> list[Outlook]:
         peaks[device] += memory.subject(suite)
         peaks["cpu"] += there
         named = {"host": peaks.pop("cpu"), **({"device": peaks[device]} if device in peaks else {})}  # as `peak_memory` names them
-        found.append(Outlook(len(part.items), train, evaluate, named))
+        planned = frozenset(training.key for group in part.trainings for training in group)
+        found.append(Outlook(len(part.items), train, evaluate, named, planned))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("sae_bench_htopk", "torch", "transformers", "tokenizers", "numpy", "scikit-learn", "scipy")
+PACKAGES = ("sae_bench_htopk", "torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "scikit-learn", "scipy")
 CODE = ("sae_bench_htopk", "variants", "metrics", "suites")
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sae_bench_htopk import snapshot
+from sae_bench_htopk import shortage, snapshot
 from sae_bench_htopk.contract import Statistics
 from sae_bench_htopk.keys import digest
 from sae_bench_htopk.progress import note
@@ -24,32 +24,55 @@ STREAM = "stream"  # the name of the part that is no learner
 
 
 class Snapshots:
-    """Those of one pass: the last one is always there, and the one before it until the next is begun."""
+    """Those of one pass: the last one is there once there is one, and the one before it until the next is begun."""
 
-    def __init__(self, folder: Path, keys: Sequence[str], minutes: float, last: Snapshot | None) -> None:
-        """`keys` name all that the pass trains, `last` is what it goes on from."""
-        self.folder, self.keys, self.minutes = folder, sorted(keys), minutes
+    def __init__(self, weights: Path, keys: Sequence[str], minutes: float, made: Mapping[str, Any], last: Snapshot | None) -> None:
+        """`weights` is the folder of those, `keys` name all that the pass trains, `made` says with what, `last` is what it goes on from."""
+        self.weights, self.folder, self.keys, self.minutes, self.made = weights, folder(weights), sorted(keys), minutes, made
         self.last = None if last is None else last.folder
+        self.earlier = [] if last is None else [*last.facts["earlier"], {"step": last.facts["step"], **last.facts["made"]}]  # runs that led to here
         self.clock = time.monotonic()
 
     def keep(self, step: int, stream: Stream, learners: Mapping[str, Learner]) -> None:
         """Saves one if it is time. What cannot be written is said, and training goes on."""
         if time.monotonic() - self.clock < 60 * self.minutes:
             return
+        facts = {"step": step, "keys": self.keys, "made": self.made, "earlier": self.earlier}
         try:
             self.remove(but=self.last)
-            parts = ((STREAM, state_of(stream)), *((key, learner.state()) for key, learner in learners.items()))
-            self.last = snapshot.save(self.folder / f"{step:010}-{digest(self.keys)}", {"step": step, "keys": self.keys}, parts).folder
-        except (OSError, SafetensorError) as error:
+            if self.has_room(learners):
+                parts = ((STREAM, state_of(stream)), *((key, learner.state()) for key, learner in learners.items()))
+                self.last = snapshot.save(self.folder / f"{step:010}-{digest(self.keys)}", facts, parts).folder
+        except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, OSError | SafetensorError) and not shortage.is_shortage(error):
+                raise
             self.remove(but=self.last)  # what was begun, which may be all that fills the disk
             note(f"no snapshot could be kept in {self.folder} ({error}); training goes on")
         self.clock = time.monotonic()
 
+    def has_room(self, learners: Mapping[str, Learner]) -> bool:
+        """Whether a snapshot leaves room on the disk for the weights that are to come, without which it would be worth nothing; says it if not."""
+        states = [learner.state()[1] for learner in learners.values()]
+        whole = sum(tensor.nbytes for state in states for tensor in state.values())
+        own = sum(tensor.nbytes for state in states for name, tensor in state.items() if name.startswith("sae."))
+        if (free := shutil.disk_usage(self.weights).free) < whole + own:
+            note(
+                f"no snapshot is kept in {self.folder}: {free / 2**20:,.0f} MiB are free, and {(whole + own) / 2**20:,.0f} are wanted with the weights to come"
+            )
+            return False
+        return True
+
     def remove(self, but: Path | None = None) -> None:
-        """Deletes every snapshot that holds any of the pass' trainings, but one; and what no run finished writing."""
+        """Deletes every snapshot but one that nobody goes on from any more: all that it holds is in the pass, or has its weights; and what was not finished."""
         others = [path for path in self.folder.glob("*") if path != but]
-        own = digest(self.keys)
-        delete(self.folder, [path for path in others if path.suffix == snapshot.UNFINISHED or path.name.endswith(own) or holds(path, self.keys)])
+        delete(self.folder, [path for path in others if path.suffix == snapshot.UNFINISHED or self.is_over(path)])
+
+    def is_over(self, path: Path) -> bool:
+        """Whether a snapshot is of this pass alone, damaged or not, or of trainings that have ended, and of at least one of the pass."""
+        if path.name.endswith(digest(self.keys)):
+            return True
+        held = keys_of(path)
+        return bool(held & set(self.keys)) and all((self.weights / f"{key}.safetensors").is_file() for key in held - set(self.keys))
 
 
 def folder(weights: Path) -> Path:
@@ -59,14 +82,13 @@ def folder(weights: Path) -> Path:
 
 def delete(folder: Path, some: Sequence[Path]) -> None:
     """Deletes some of a folder's snapshots, and the folder if none is left."""
-    for path in some:
-        shutil.rmtree(path, ignore_errors=True)
+    snapshot.delete(some)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def find(folder: Path, keys: Sequence[str]) -> Snapshot | None:
-    """The whole snapshot that holds most of some trainings, the newest of those; damaged ones are named."""
+def find(folder: Path, keys: Sequence[str], model: str) -> Snapshot | None:
+    """The whole snapshot that holds most of some trainings, the newest of those; damaged ones, and those on activations of another model, are named."""
     found, damaged = list[Snapshot](), False
     for path in folder.glob("*"):
         try:
@@ -76,6 +98,9 @@ def find(folder: Path, keys: Sequence[str]) -> Snapshot | None:
             damaged = True
             note(f"a snapshot is not used: {error}")
     found = [one for one in found if set(keys) & set(one.facts["keys"])]
+    for one in [one for one in found if one.facts["made"]["model"] != model]:
+        note(f"a snapshot is not used: {one.folder} is of a language model with other weights, as where a revision has moved")
+        found.remove(one)
     for one in sorted(found, key=lambda one: (len(set(keys) & set(one.facts["keys"])), one.facts["step"]), reverse=True):
         try:
             for name in [STREAM, *(key for key in keys if key in one.parts)]:
@@ -89,23 +114,38 @@ def find(folder: Path, keys: Sequence[str]) -> Snapshot | None:
     return None
 
 
-def holds(path: Path, keys: Sequence[str]) -> bool:
-    """Whether a snapshot can be read and holds any of some trainings."""
+def differences(found: Snapshot, now: Mapping[str, Any]) -> list[str]:
+    """A sentence if training goes on with something else than it began with, which records say too."""
+    made = found.facts["made"]
+    pairs = {name: (made[name], now[name]) for name in ("device", "threads", "commit", "dirty")} | {
+        "torch": (made["versions"]["torch"], now["versions"]["torch"])
+    }
+    other = [f"{name} {one} before, {two} now" for name, (one, two) in pairs.items() if one != two]
+    return [f"not the same as before, so that the last bits of weights may be others: {'; '.join(other)}"] if other else []
+
+
+def keys_of(path: Path) -> set[str]:
+    """What a snapshot holds; nothing if it cannot be read."""
     try:
-        return bool(set(keys) & set(snapshot.read(path).facts["keys"]))
+        return set(snapshot.read(path).facts["keys"])
     except SnapshotError:
-        return False
+        return set()
 
 
-def sweep(folder: Path, todo: Sequence[str], known: Sequence[str]) -> list[Path]:
-    """Deletes snapshots whose trainings are all done, and returns those of trainings that are not known, as of settings that a suite no longer has."""
-    idle = [path for path in sorted(folder.glob("*")) if path.suffix != snapshot.UNFINISHED and not holds(path, todo)]
-    delete(folder, [path for path in idle if holds(path, known)])
-    return [path for path in idle if (path / snapshot.MANIFEST).is_file()]
+def sweep(folder: Path, todo: Sequence[str], known: Sequence[str]) -> None:
+    """Deletes what a killed run has not finished writing, and snapshots of known trainings that are all done; only for who knows that no other run writes."""
+    there = {path: keys_of(path) for path in folder.glob("*")}
+    idle = [path for path, held in there.items() if held & set(known) and not held & set(todo)]
+    delete(folder, [*idle, *(path for path in there if path.suffix == snapshot.UNFINISHED)])
+
+
+def strangers(folder: Path, known: Sequence[str]) -> list[Path]:
+    """Whole snapshots of none of the known trainings, as of settings that a suite no longer has."""
+    return [path for path in sorted(folder.glob("*")) if (held := keys_of(path)) and not held & set(known)]
 
 
 def state_of(stream: Stream) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """All that the stream's further batches depend on, and the state from which variants may draw random numbers."""
+    """All that the stream's further batches depend on."""
     units, place, position = stream.units, stream.begun, stream.begun.text
     facts = {
         "units": {"scale": units.scale, "massive_limit": units.massive_limit},
@@ -114,8 +154,8 @@ def state_of(stream: Stream) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "open": [[one.document, one.start, len(one.ids)] for one in position.open],
     }
     ids = np.concatenate([np.zeros(0, dtype=np.int64), *(one.ids for one in position.open)])  # training asks for no spans
-    tensors = {"mean": units.statistics.mean, "covariance": units.statistics.covariance, "ids": torch.from_numpy(ids), "random": torch.get_rng_state()}
-    return facts, tensors | ({"random_cuda": torch.cuda.get_rng_state()} if units.statistics.mean.is_cuda else {})
+    tensors = {"mean": units.statistics.mean, "covariance": units.statistics.covariance, "ids": torch.from_numpy(ids)}
+    return facts, tensors
 
 
 def stream_of(found: Snapshot, device: str) -> tuple[Units, Place]:
@@ -130,11 +170,7 @@ def stream_of(found: Snapshot, device: str) -> tuple[Units, Place]:
 
 
 def restore(found: Snapshot, learners: Mapping[str, Learner]) -> int:
-    """Takes learners, and the source of random numbers, to where they were; returns the steps that were taken."""
+    """Takes learners to where they were; returns the steps that were taken."""
     for key, learner in learners.items():
         learner.restore(found.parts[key], found.tensors(key))
-    random = found.tensors(STREAM)
-    torch.set_rng_state(random["random"])
-    if "random_cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state(random["random_cuda"])
     return int(found.facts["step"])

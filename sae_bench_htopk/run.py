@@ -17,9 +17,7 @@ from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.measuring_pass import MeasuringPass
 from sae_bench_htopk.outlook import Outlook, outlooks
 from sae_bench_htopk.progress import note
-from sae_bench_htopk.shortage import OutOfMemory
 from sae_bench_htopk.showing import Shown, labelled
-from sae_bench_htopk.storage import StorageError
 from sae_bench_htopk.stored import Stored
 from sae_bench_htopk.stream import windows_at_once
 from sae_bench_htopk.suite import Suite
@@ -42,7 +40,7 @@ class Runner:
     def run(self) -> Path:
         """Does what is to be done and returns the page. What ends it early keeps every finished pass, and its page: a seed, or all together.
 
-        Raises LockedError if another run works in the same folder, OutOfMemory and StorageError where there is not enough of either.
+        Raises LockedError if another run works in the same folder, OutOfMemory and StorageError where there is not enough of either, TextError if text ends.
         """
         with lock.held(plan.lock_path(self.root, self.suite.name)):
             self.items = plan.items(self.suite, self.trainings, self.root)  # another run may have ended since
@@ -54,32 +52,35 @@ class Runner:
             try:
                 for part, outlook in zip(parts, prospects, strict=True):
                     self.work(part, outlook)
-            except (KeyboardInterrupt, OutOfMemory, StorageError):
+                self.sweep(todo=())
+            except (KeyboardInterrupt, InputError):
                 self.keep_page()
                 raise
             return self.page()
 
     def prepare(self, parts: Sequence[plan.Pass]) -> None:
-        """Clears away what a killed run left unfinished. Raises StorageError if the disk has no room for the weights that are to come."""
+        """Clears away what a killed run left unfinished, and names what it left of another form of the suite.
+
+        Raises StorageError if the disk has no room for the weights that are to come.
+        """
         storage.sweep(self.stored.folder, "*.safetensors")
         storage.sweep(self.stored.records, "*.json")
-        self.sweep()
+        self.sweep([item.training.learner for item in self.items if item.todo == "train"])
+        for path in resume.strangers(resume.folder(self.stored.folder), [training.learner for training in self.trainings]):
+            note(f"{path} holds the training of nothing in {self.suite.name} as it is now; delete it if it is not wanted")
         storage.require(self.stored.folder, disk(self.suite, [training for part in parts for group in part.trainings for training in group]))
 
-    def sweep(self) -> None:
-        """Deletes snapshots of what is trained by now, and names those of what the suite does not hold; a kill may leave the one, another setting the other."""
-        todo = [item.training.learner for item in self.items if item.todo == "train"]
-        for path in resume.sweep(resume.folder(self.stored.folder), todo, [training.learner for training in self.trainings]):
-            note(f"{path} holds the training of nothing in {self.suite.name} as it is now; delete it if it is not wanted")
+    def sweep(self, todo: Sequence[str]) -> None:
+        """Deletes snapshots of what is trained by now; `todo` are the learners that are not."""
+        resume.sweep(resume.folder(self.stored.folder), todo, [training.learner for training in self.trainings])
 
     def work(self, part: plan.Pass, outlook: Outlook) -> None:
         """Trains, measures and compares the items of one pass."""
         clock = time.monotonic()
         for fresh in part.trainings:
             with self.tokenizing, shortage.named(f"seed {fresh[0].seed}: reading the text for {len(fresh)} SAEs", self.less_reading()):
-                self.training.train(fresh, fresh[0].seed)
-        if part.trainings:
-            outlook.trained = time.monotonic() - clock
+                outlook.whole |= self.training.train(fresh, fresh[0].seed)
+        outlook.trained = time.monotonic() - clock
         if unread := [item for item in part.items if item.missing]:
             with shortage.named(f"measuring {len(unread)} SAEs", "wanted fewer readings or metrics of them, a smaller model.context, or less calibration text"):
                 self.measuring.evaluate(unread, outlook)

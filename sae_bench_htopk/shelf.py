@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_bench_htopk import plan, records
+from sae_bench_htopk import plan, records, storage
 from sae_bench_htopk.keys import Training
 from sae_bench_htopk.progress import note
 from sae_bench_htopk.recording import as_asked, measured_numbers
@@ -28,8 +28,6 @@ def tidy(suite: Suite, trainings: Sequence[Training], root: Path) -> None:
     for record in records.read_all(folder):
         if (asked := as_asked(record, suite, known[record["train_key"]])) != record:
             if measured_numbers(record) > measured_numbers(asked):
-                aside.mkdir(parents=True, exist_ok=True)
-                copy = aside / f"{record['train_key']}.before.json"
-                copy.write_bytes((folder / f"{record['train_key']}.json").read_bytes())
+                copy = storage.write(aside / f"{record['train_key']}.before.json", (folder / f"{record['train_key']}.json").read_text(encoding="utf-8"))
                 note(f"{record['train_key']}.json holds numbers that {suite.name} asks for no more; they leave it, and a copy with them is {copy}")
             records.write(folder, asked)

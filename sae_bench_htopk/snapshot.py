@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sae_bench_htopk import storage
 from sae_bench_htopk.errors import InputError
 
 FORMAT = 1  # rises when a snapshot of an earlier form could not be gone on from
@@ -55,20 +57,20 @@ def save(folder: Path, facts: Mapping[str, Any], parts: Iterable[tuple[str, tupl
     """Writes a snapshot beside its place, makes sure that it is on disk, and puts it there; one part at a time is copied to the host."""
     temporary = folder.with_name(folder.name + UNFINISHED)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    storage.make(temporary)
     known: dict[str, Mapping[str, Any]] = {}
     sums: dict[str, str] = {}
     for name, (own, tensors) in parts:
         path = temporary / file_of(name)
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
-        flush(path)
+        storage.sync(path)
         known[name], sums[name] = own, checksum(path)
     manifest = {"format": FORMAT, "facts": dict(facts), "parts": known, "sums": sums}
     (temporary / MANIFEST).write_text(json.dumps(manifest | {"sha256": digest(manifest)}, sort_keys=True), encoding="utf-8")
-    flush(temporary / MANIFEST)
-    flush(temporary)
+    storage.sync(temporary / MANIFEST)
+    storage.sync(temporary)
     os.rename(temporary, folder)
-    flush(folder.parent)
+    storage.sync(folder.parent)
     return Snapshot(folder, facts, known, sums)
 
 
@@ -89,6 +91,17 @@ def read(folder: Path) -> Snapshot:
     return Snapshot(folder, manifest["facts"], manifest["parts"], manifest["sums"])
 
 
+def delete(folders: Iterable[Path]) -> None:
+    """Deletes snapshots, each under the name of what nobody finished: a kill leaves none that looks whole or damaged."""
+    for folder in folders:
+        gone = folder if folder.suffix == UNFINISHED else folder.with_name(folder.name + UNFINISHED)
+        if gone != folder:
+            shutil.rmtree(gone, ignore_errors=True)
+            with suppress(OSError):
+                os.replace(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def file_of(name: str) -> str:
     """The file of a part."""
     return f"{name}.safetensors"
@@ -103,14 +116,3 @@ def checksum(path: Path) -> str:
     """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Makes sure that a file, or the names in a folder, are on disk; where a folder cannot be asked (Windows), it is not."""
-    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,6 @@
 """Writes files whole or not at all, and says in one sentence why one could not be written."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 
 from sae_bench_htopk.errors import InputError
 
+NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EISDIR}  # what a system says that syncs none
 UNFINISHED = ".{}.{}.tmp"  # what a file is called until it is whole: its name, and who writes it
 
 
@@ -26,18 +28,17 @@ def whole(path: Path) -> Iterator[Path]:
     """
     unfinished = path.with_name(UNFINISHED.format(path.name, os.getpid()))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path.parent)
         yield unfinished
-        with unfinished.open("r+b") as written:
-            os.fsync(written.fileno())
+        sync(unfinished)
         os.replace(unfinished, path)
+        sync(path.parent)
     except BaseException as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         if (reason := refused(error)) is not None:
             raise StorageError(f"{path}: could not be written ({reason}); what is finished is kept, and the same command goes on from there") from error
         raise
-    sync(path.parent)
 
 
 def write(path: Path, text: str) -> Path:
@@ -54,14 +55,29 @@ def refused(error: BaseException) -> str | None:
     return str(error) if isinstance(error, SafetensorError) and "os error" in str(error) else None
 
 
-def sync(folder: Path) -> None:
-    """A new name is on disk only when its folder is, where folders can be opened at all."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+def make(folder: Path) -> None:
+    """Makes a folder and those above it, as far as they are missing, so that their names are on disk."""
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in missing:
+        sync(part.parent)
+
+
+def sync(path: Path) -> None:
+    """Has a file, or the names in a folder, put on disk; where the system does that for no folder (Windows, some network drives), it is not done."""
+    if not path.is_dir():
+        with path.open("r+b") as written:
+            os.fsync(written.fileno())
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDERS:
+            raise
 
 
 def sweep(folder: Path, names: str) -> None:
@@ -81,9 +97,12 @@ def require(folder: Path, wanted: int) -> None:
 
 
 def move(path: Path, folder: Path, name: str | None = None) -> None:
-    """Into another folder, under the same name unless another is given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.replace(path, folder / (name or path.name))
+    """Into another folder, under the same name unless another is given. Raises StorageError if the disk or a folder refuses."""
+    try:
+        make(folder)
+        os.replace(path, folder / (name or path.name))
+    except OSError as error:
+        raise StorageError(f"{path}: could not be moved to {folder} ({error.strerror}); nothing is lost, and the same command goes on from there") from error
 
 
 def writable(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """The stream of activations that SAEs are trained on: token windows in, shuffled and scaled batches out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,8 @@ from sae_bench_htopk.windows import Cut, Position, Windows, batches
 ROWS_AT_ONCE = 4096  # tokens that the model and the SAEs take at once
 OPENING_ROWS = 2**17  # real tokens that scale, mean and the limit of massive norms are measured on
 MASSIVE = 10.0  # times the median norm
+
+Item = TypeVar("Item")
 
 
 @runtime_checkable
@@ -73,6 +76,24 @@ class Place:
     text: Position  # at which the block's own text begins
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Where blocks of activations are held, and whether each is made while the one before is used; neither moves a number."""
+
+    device: str | None = None  # that batches are wanted on; None: where the model gives activations
+    pinned: bool = False  # held on the host, from where batches are copied to a GPU beside its work
+    ahead: bool = False
+
+    def there(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        """Rows on the device."""
+        return rows if self.device is None else rows.to(self.device, non_blocking=True)
+
+    def shuffled(self, rows: Float[Tensor, "rows d"], order: Int[Tensor, " rows"], scale: float) -> Float[Tensor, "rows d"]:
+        """Rows in an order, scaled."""
+        block = rows[order.to(rows.device)] * scale
+        return block.pin_memory() if self.pinned and self.device == "cuda" else block
+
+
 class Stream:
     """Blocks of shuffled activations; block n depends on the windows, the seed and n alone, and ends before n + 1 begins.
 
@@ -80,12 +101,23 @@ class Stream:
     """
 
     def __init__(
-        self, model: Activations, windows: Cut, context: int, bos: int, block: int, seed: int, tokens: int, known: tuple[Units, Place] | None = None
+        self,
+        model: Activations,
+        windows: Cut,
+        context: int,
+        bos: int,
+        block: int,
+        seed: int,
+        tokens: int,
+        known: tuple[Units, Place] | None = None,
+        held: Blocks = Blocks(),
     ) -> None:
         """Harvests the opening, from which `units` come, unless they are known and `windows` begin at the place. Raises TextError if the text holds nothing."""
-        self.model, self.windows, self.seed = model, windows, seed
+        self.model, self.windows, self.seed, self.held = model, windows, seed, held
         self.massive = self.rows = 0
-        self.harvested = self.harvest_all(chunked(batches(windows, windows_at_once(context), context, bos), block))
+        blocks = self.harvest_all(chunked(batches(windows, windows_at_once(context), context, bos), block))
+        self.source = ahead(blocks) if held.ahead else blocks
+        self.harvested: Iterator[tuple[Position, Tensor]] = self.source
         if known is not None:
             self.units, self.begun = known
             self.rows, self.massive = self.begun.rows, self.begun.massive
@@ -96,16 +128,21 @@ class Stream:
             opening.append(item)
         if not opening:
             raise TextError("text: the training part holds no tokens")
-        self.units = measure(torch.cat([raw for _, raw in opening]))
+        self.units = measure(held.there(torch.cat([raw for _, raw in opening])))
         self.harvested = chain(opening, self.harvested)
 
-    def harvest_all(self, chunks: Iterator[list[Windows]]) -> Iterator[tuple[Position, Float[Tensor, "rows d"]]]:
+    def close(self) -> None:
+        """Harvests no more, and lets go of what was harvested ahead."""
+        self.source.close()
+
+    def harvest_all(self, chunks: Iterator[list[Windows]]) -> Generator[tuple[Position, Float[Tensor, "rows d"]]]:
         """Each block's raw activations in the order of its windows, and the position at which its text begins."""
         while True:
             start = self.windows.position()
             if (chunk := next(chunks, None)) is None:
                 return
-            yield start, torch.cat([harvest(self.model, part) for part in chunk])
+            parts = (harvest(self.model, part) for part in chunk)
+            yield start, torch.cat([part.cpu() if self.held.pinned else part for part in parts])
 
     def blocks(self) -> Iterator[Float[Tensor, "rows d"]]:
         """Yields scaled blocks, massive rows out, rows shuffled."""
@@ -115,14 +152,23 @@ class Stream:
             self.rows += len(raw)
             self.massive += len(raw) - len(kept)
             order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
-            yield kept[order.to(kept.device)] * self.units.scale
+            yield self.held.shuffled(kept, order, self.units.scale)
 
     def batches(self, size: int) -> Iterator[Float[Tensor, "batch d"]]:
         """Yields whole batches; what is left of a block beyond its last whole batch is dropped. `begun` is then the place after the batch."""
         for block in self.blocks():
             for start in range(self.begun.taken * size, len(block) - size + 1, size):
                 self.begun = replace(self.begun, taken=start // size + 1)
-                yield block[start : start + size]
+                yield self.held.there(block[start : start + size])
+
+
+def ahead(items: Iterator[Item]) -> Generator[Item]:
+    """The same items in the same order, each made in a thread while the one before is used, so that at most one is held ahead; errors come in their turn."""
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
 
 
 def chunked(parts: Iterable[Windows], tokens: int) -> Iterator[list[Windows]]:

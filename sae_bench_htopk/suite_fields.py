@@ -228,6 +228,13 @@ class Snapshots:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Where blocks of activations wait to be trained on, on a GPU machine; no number depends on it."""
+
+    on: Literal["device", "pinned"] = "device"  # pinned: the host's memory, for a GPU that has no room for them
+
+
+@dataclass(frozen=True)
 class Suite:
     """All that a run is told; `saes` has sweeps and seeds multiplied out."""
 
@@ -245,6 +252,7 @@ class Suite:
     demonstration: bool = False
     checkpoints: Annotated[tuple[Share, ...], DISTINCT] = ()  # of the training tokens, after which SAEs are kept as well, to be measured beside the whole
     snapshot: Snapshots = Snapshots()
+    blocks: Blocks = Blocks()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
 """The one training loop: every SAE of a group takes the same batches, under the same optimizer, schedule and care for dead latents."""
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_bench_htopk import choose, ops, shortage
+from sae_bench_htopk.chance import Chance
 from sae_bench_htopk.contract import Codes, Statistics, Step, Variant
 from sae_bench_htopk.prefix_loss import prefix_loss
+from sae_bench_htopk.stopwatch import Stopwatch
 from sae_bench_htopk.text import TextError
 
 CROWD = 6  # dead latents for each one used by AuxK, above which sparse codes are taken for dense products: between 4 and 8 in one trial at d = 768
@@ -69,8 +70,8 @@ class Recipe:
 class Learner:
     """One SAE in training: its optimizer, schedule, the ages of its latents, and its curve."""
 
-    def __init__(self, variant: Variant, recipe: Recipe, statistics: Statistics) -> None:
-        """Starts the variant from the stream's statistics."""
+    def __init__(self, variant: Variant, recipe: Recipe, statistics: Statistics, seed: int = 0) -> None:
+        """Starts the variant from the stream's statistics; what its steps draw from torch's global source they draw by `seed`, whoever trains beside it."""
         self.variant, self.recipe, self.total_variance = variant, recipe, statistics.total_variance
         variant.start(statistics)
         for name, parameter in variant.named_parameters():
@@ -86,7 +87,13 @@ class Learner:
         self.curve: list[dict[str, float]] = []
         self.label = type(variant).__name__  # for people
         self.failed = ""  # why it takes no more steps, if its loss was no number
-        self.tokens, self.seconds = 0, 0.0
+        self.tokens = 0
+        self.chance, self.watch = Chance(seed, variant.W_enc.device), Stopwatch(variant.W_enc.device)
+
+    @property
+    def seconds(self) -> float:
+        """What its steps have taken of the device."""
+        return self.watch.read()
 
     def factor(self, step: int) -> float:
         """Warm-up, plateau, decay to zero."""
@@ -98,7 +105,8 @@ class Learner:
     def take(self, x: Float[Tensor, "batch d"]) -> Step:
         """One optimizer step on one batch. Raises FloatingPointError if the loss is no number."""
         self.variant.following = self.tokens >= self.recipe.ema_from * self.recipe.tokens
-        step = self.variant.step(x)
+        with self.chance.drawn():
+            step = self.variant.step(x)
         self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
         loss = step.loss / self.total_variance
         dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
@@ -136,7 +144,7 @@ class Learner:
         facts = {"groups": adam["param_groups"], "schedule": schedule, "proposals": asdict(self.variant.proposals)}
         tensors = {f"sae.{name}": value for name, value in self.variant.state_dict().items()}
         tensors |= {f"adam.{index}.{name}": value for index, moments in adam["state"].items() for name, value in moments.items()}
-        return facts | told, tensors | {"silent_for": self.silent_for}
+        return facts | told, tensors | {"silent_for": self.silent_for} | self.chance.states
 
     def restore(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Goes back to a state; its next step is then that of the learner which gave it, bit for bit."""
@@ -150,7 +158,8 @@ class Learner:
         self.schedule.load_state_dict({**facts["schedule"], "lr_lambdas": [None]})
         self.variant.proposals = choose.Proposals(**facts["proposals"])
         self.silent_for.copy_(tensors["silent_for"])
-        self.curve, self.failed, self.tokens, self.seconds = (facts[name] for name in ("curve", "failed", "tokens", "seconds"))
+        self.chance.states |= {name: tensors[name] for name in self.chance.states.keys() & tensors.keys()}
+        self.curve, self.failed, self.tokens, self.watch.known = (facts[name] for name in ("curve", "failed", "tokens", "seconds"))
 
 
 def auxk_loss(variant: Variant, x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"], dead: Int[Tensor, " dead"], k: int) -> Float[Tensor, ""]:
@@ -215,14 +224,12 @@ def train(learners: Sequence[Learner], batches: Iterable[Float[Tensor, "batch d"
     marks = {round(steps * (point + 1) / curve_points) - 1 for point in range(curve_points)}
     for index, x in zip(range(taken, steps), batches, strict=False):
         for learner in [learner for learner in learners if not learner.failed]:
-            clock = time.perf_counter()
             try:
-                with shortage.named(learner.label, shortage.of_step(recipe.batch, len(learner.variant.W_enc), len(learners))):
+                with learner.watch.timed(), shortage.named(learner.label, shortage.of_step(recipe.batch, len(learner.variant.W_enc), len(learners))):
                     step = learner.take(x)
             except FloatingPointError as error:  # the others go on
                 learner.failed = str(error)
                 continue
-            learner.seconds += time.perf_counter() - clock
             if index in marks:
                 learner.note(step, x)
         yield (seen := (index + 1) * recipe.batch)

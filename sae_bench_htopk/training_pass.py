@@ -1,8 +1,8 @@
 """Trains SAEs side by side in one pass over the text, goes on where a kill left off, and keeps what training comes to."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sae_bench_htopk import plan, resume, weights
@@ -14,7 +14,7 @@ from sae_bench_htopk.provenance import provenance
 from sae_bench_htopk.snapshot import Snapshot
 from sae_bench_htopk.storage import move
 from sae_bench_htopk.stored import Stored
-from sae_bench_htopk.stream import Stream
+from sae_bench_htopk.stream import Blocks, Stream
 from sae_bench_htopk.tokenizing import Tokenizing
 from sae_bench_htopk.trainer import Learner, Recipe, train
 
@@ -28,45 +28,49 @@ class TrainingPass:
     model: SubjectModel
     tokenizing: Tokenizing
 
-    def train(self, trainings: Sequence[Training], seed: int) -> None:
-        """Trains all of one seed; what a snapshot is on the way to goes on from there, what it is not in a pass of its own."""
+    def train(self, trainings: Sequence[Training], seed: int) -> set[str]:
+        """Trains all of one seed, and returns the keys of what was trained from its beginning.
+
+        What a snapshot is on the way to goes on from there, what it is not in a pass of its own.
+        """
+        whole = set[str]()
         while trainings:
-            found = resume.find(self.snapshots, list(together(trainings)))
+            found = resume.find(resume.folder(self.stored.folder), list(together(trainings)), self.model.fingerprint)
             going = [training for training in trainings if found is not None and is_ahead(found, training)]
             self.train_together(going or trainings, seed, found if going else None)
+            whole |= set() if going else {training.key for training in trainings}
             trainings = [training for training in trainings if going and training not in going]
-
-    @property
-    def snapshots(self) -> Path:
-        """Where training is kept while it lasts."""
-        return resume.folder(self.stored.folder)
+        return whole
 
     def train_together(self, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
         """Trains these in one pass, from a snapshot if there is one, and saves their weights, checkpoints on the way; the pass' snapshots are then deleted."""
-        recipe, kept = self.stored.suite.train, together(trainings)
-        stream = self.stream(seed, found)
-        learners = {key: self.learner(some[-1], stream) for key, some in kept.items()}
+        recipe, stream = self.stored.suite.train, self.stream(seed, found)
+        learners = {key: self.learner(kept[-1], stream) for key, kept in together(trainings).items()}
         active = {key: learner for key, learner in learners.items() if learner.variant.trained}
+        snapshots = resume.Snapshots(self.stored.folder, list(learners), self.stored.suite.snapshot.minutes, self.now(), found)
+        for training in trainings:
+            if training.learner not in active:  # it sees nothing of the stream but its statistics, wherever that stands
+                self.save(training, learners[training.learner], stream, ())
         taken = resume.restore(found, active) if found else 0
-        snapshots = resume.Snapshots(self.snapshots, list(learners), self.stored.suite.snapshot.minutes, found)
         due = sorted((training for training in trainings if training.learner in active), key=lambda training: training.steps)
         total = due[-1].steps * recipe.batch if due else 0
-        with Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
+        with closing(stream), Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
             for tokens in train(list(active.values()), stream.batches(recipe.batch), taken=taken):
                 progress.reach(tokens)
                 while due and due[0].steps * recipe.batch == tokens:
-                    self.save(training := due.pop(0), learners[training.learner], stream)
+                    self.save(training := due.pop(0), learners[training.learner], stream, snapshots.earlier)
                 if not due:
                     break
                 snapshots.keep(tokens // recipe.batch, stream, active)
-        for training in trainings:
-            if training.learner not in active:
-                self.save(training, learners[training.learner], stream)
         snapshots.remove()
+
+    def now(self) -> dict[str, Any]:
+        """With what is trained now, as snapshots say it."""
+        return provenance(self.stored.device) | {"model": self.model.fingerprint}
 
     def learner(self, training: Training, stream: Stream) -> Learner:
         """A new one, started from the stream's statistics."""
-        learner = Learner(self.stored.build(training.kind(), training), training.recipe, stream.units.statistics)
+        learner = Learner(self.stored.build(training.kind(), training), training.recipe, stream.units.statistics, training.seed)
         learner.label = training.label()
         return learner
 
@@ -78,29 +82,36 @@ class TrainingPass:
             note(f"seed {seed}: measuring scale and mean of the first activations")
         else:
             note(f"seed {seed}: going on after {found.facts['step'] * recipe.batch:,} tokens, from {found.folder}")
+            for line in resume.differences(found, self.now()):
+                note(line)
         windows = self.corpus.windows("train", self.tokenizing.ids, chosen.context, known[1].text if known else None, self.tokenizing.ahead)
-        return Stream(self.model, windows, chosen.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens, known)
+        device = self.stored.device
+        held = Blocks(device, self.stored.suite.blocks.on == "pinned", ahead=device != "cpu")  # on a CPU both would want the same cores
+        return Stream(self.model, windows, chosen.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens, known, held)
 
-    def save(self, training: Training, learner: Learner, stream: Stream) -> None:
-        """Keeps what training came to: weights, and the story that records tell of them."""
-        facts = {"scale": stream.units.scale, "massive_limit": stream.units.massive_limit, "massive": stream.massive, "rows": stream.rows}
-        facts["total_variance"] = stream.units.statistics.total_variance
+    def save(self, training: Training, learner: Learner, stream: Stream, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Keeps what training came to: weights, and the story that records tell of them, with the runs that it went on from."""
         if learner.failed:
             note(f"{training.label()}: given up, and the others went on: {learner.failed}")
-        story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "stream": facts, "failed": learner.failed}
-        story["provenance"] = self.made_by(training, learner)
+        story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "failed": learner.failed}
+        story["stream"] = seen(stream, learner)
+        story["provenance"] = provenance(self.stored.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
+        story["provenance"] |= {"resumed": list(earlier)} if earlier else {}
         self.retire(training)
         weights.save(self.stored.path(training), learner.variant, stream.units, story)
-
-    def made_by(self, training: Training, learner: Learner) -> Mapping[str, Any]:
-        """With what and when weights were made."""
-        return provenance(self.stored.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
 
     def retire(self, training: Training) -> None:
         """Sets aside the record of weights that are gone, under a name that is not brought back: beside new weights its numbers would be another SAE's."""
         path = self.stored.records / f"{training.key}.json"
         if path.is_file():
             move(path, plan.set_aside(self.stored.root, self.stored.suite.name), f"{training.key}.of-earlier-weights.json")
+
+
+def seen(stream: Stream, learner: Learner) -> dict[str, float | int]:
+    """The stream's units, and how many rows of it came by until now, those that were left out as massive among them; for who takes no step, none."""
+    units, rows = stream.units, (stream.rows, stream.massive) if learner.variant.trained else (0, 0)
+    facts = {"scale": units.scale, "massive_limit": units.massive_limit, "total_variance": units.statistics.total_variance}
+    return facts | {"rows": rows[0], "massive": rows[1]}
 
 
 def is_ahead(found: Snapshot, training: Training) -> bool:

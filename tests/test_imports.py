@@ -12,7 +12,7 @@ from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "ops", "frontier", "asked", "shortage", "storage"},
-    {"choose", "prefix_loss", "labels"},
+    {"choose", "prefix_loss", "labels", "chance", "stopwatch"},
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sae_bench_htopk import leaderboard, resume, snapshot, trainer, training_pass, weights
+from sae_bench_htopk import leaderboard, lm, records, resume, snapshot, trainer, training_pass, weights
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.measuring_pass import MeasuringPass
+from sae_bench_htopk.provenance import provenance
 from tests.test_run import ROOT, material
 from tests.test_run import suite as write
 
@@ -104,8 +106,13 @@ def half(tensors: dict[str, torch.Tensor], path: Path, **_: Any) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def behead(folder: Path, **_: Any) -> None:
+    """Deletes of a snapshot only what says what it is."""
+    (folder / snapshot.MANIFEST).unlink()
+
+
 SAVE_FILE, RENAME, TAKE, SAVE = snapshot.save_file, os.rename, trainer.Learner.take, weights.save
-EVALUATE, REMOVE = MeasuringPass.evaluate, resume.Snapshots.remove
+EVALUATE, REMOVE, RMTREE, WRITE = MeasuringPass.evaluate, resume.Snapshots.remove, shutil.rmtree, records.write
 POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {  # what is replaced, by what, and the step that a second run goes on from
     "before the first snapshot": (trainer.Learner, "take", lambda: at_call(TRAINED - 1, TAKE), 0),
     "in the first part of the first snapshot": (snapshot, "save_file", lambda: at_call(1, SAVE_FILE, half), 0),
@@ -117,7 +124,9 @@ POINTS: dict[str, tuple[object, str, Callable[[], Callable[..., Any]], int]] = {
     "before the last step": (os, "rename", lambda: at_call(STEPS - 1, RENAME, RENAME), STEPS - 1),
     "while weights are saved": (weights, "save", lambda: at_call(3, SAVE), STEPS - 1),
     "before snapshots are deleted": (resume.Snapshots, "remove", lambda: at_call(STEPS, REMOVE), STEPS),
+    "while the snapshot before the last is deleted": (shutil, "rmtree", lambda: at_call(7, RMTREE, behead), 3),
     "after training": (MeasuringPass, "evaluate", lambda: at_call(1, EVALUATE), STEPS),
+    "after the second record": (records, "write", lambda: at_call(2, WRITE, WRITE), STEPS),
 }  # fmt: skip
 
 
@@ -225,13 +234,14 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_is_used(
 ) -> None:
     """Whichever of its files it is; where both are damaged, training starts anew and says so."""
     command, (newest, before) = killed(material, tmp_path)
+    facts = json.loads((before / "snapshot.json").read_text(encoding="utf-8"))["facts"]
     for path in sorted(newest.iterdir()):
         kept = path.read_bytes()
         spoil(path)
-        found = resume.find(newest.parent, keys := json.loads((before / "snapshot.json").read_text(encoding="utf-8"))["facts"]["keys"])
+        found = resume.find(newest.parent, keys := facts["keys"], facts["made"]["model"])
         assert found is not None and found.folder == before and str(path) in capsys.readouterr().err
         path.write_bytes(kept)
-    found = resume.find(newest.parent, keys)
+    found = resume.find(newest.parent, keys, facts["made"]["model"])
     assert found is not None and found.folder == newest and not capsys.readouterr().err
     spoil(newest / "stream.safetensors")
     if spoil is flip:
@@ -275,6 +285,57 @@ def test_an_sae_that_is_added_is_trained_beside_what_a_snapshot_holds(
     assert all(torch.equal(found[name][tensor], kept) for name in two if name in found and name.endswith(".safetensors") for tensor, kept in two[name].items())
 
 
+@pytest.mark.parametrize("at_once", ["1", "2"])
+def test_fewer_at_once_after_a_kill_go_on_each_from_where_all_were(at_once: str, two: dict[str, Any], material: Path, tmp_path: Path, steps: list[int]) -> None:
+    """What one pass does not train any more stays in the snapshot for the next; in the end no snapshot is left."""
+    command, _ = killed(material, tmp_path)
+    steps.clear()
+    assert main([*command, "--at-once", at_once]) == 0
+    assert steps[: 3 - int(at_once)] == [11] * (3 - int(at_once))
+    found = result(tmp_path)
+    assert all(torch.equal(found[name][tensor], kept) for name in two if name.endswith(".safetensors") for tensor, kept in two[name].items())
+    assert not (tmp_path / "runs" / "small" / "snapshots").exists()
+
+
+def test_a_snapshot_leaves_room_for_the_weights(
+    two: dict[str, Any], material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a disk has room for weights and a snapshot, one is kept; a byte less, and none is, which is said; training goes on."""
+    usage, sizes, free = shutil.disk_usage, list[int](), [2**40]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=free[0]))
+    monkeypatch.setattr(os, "rename", lambda one, other: (RENAME(one, other), sizes.append(sum(file.stat().st_size for file in Path(other).iterdir()))))
+    assert main(arguments(material, tmp_path / "roomy", SAES[:2], controls=["pca"])) == 0 and len(sizes) == STEPS - 1
+    weights = sum(path.stat().st_size for path in (tmp_path / "roomy" / "runs" / "small").glob("*.safetensors"))
+    sizes.clear()
+    capsys.readouterr()
+    free[0] = weights  # nowhere near both
+    assert main(arguments(material, tmp_path / "full", SAES[:2], controls=["pca"])) == 0 and not sizes
+    assert "no snapshot is kept" in capsys.readouterr().err
+    found = result(tmp_path / "full")
+    assert all(torch.equal(found[name][tensor], kept) for name in two if name.endswith(".safetensors") for tensor, kept in two[name].items())
+
+
+def test_a_model_whose_weights_have_moved_is_not_gone_on_with(
+    material: Path, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A snapshot names the weights that gave its activations; other threads are said, and stand in the record."""
+    command, found = killed(material, tmp_path)
+    steps.clear()
+    manifest = json.loads((found[0] / "snapshot.json").read_text(encoding="utf-8"))
+    assert manifest["facts"]["made"]["threads"] == torch.get_num_threads()
+    monkeypatch.setattr(training_pass, "provenance", lambda device: provenance(device) | {"threads": 77})
+    assert main(command) == 0
+    assert steps == [11] and f"threads {torch.get_num_threads()} before, 77 now" in capsys.readouterr().err
+    stories = [record["provenance"].get("resumed") for record in records.read_all(tmp_path / "leaderboard" / "small") if record["sae"]["trained"]]
+    assert [[(run["step"], run["threads"]) for run in runs] for runs in stories] == [[(11, torch.get_num_threads())]] * 2
+    assert all("train_seconds" not in record["cost"]["pass"] for record in records.read_all(tmp_path / "leaderboard" / "small"))
+    killed(material, tmp_path / "moved")
+    monkeypatch.setattr(lm, "fingerprint", lambda _: "of other weights")
+    steps.clear()
+    assert main(arguments(material, tmp_path / "moved", SAES[:2], controls=["pca"])) == 0
+    assert steps == [0] and "is of a language model with other weights" in capsys.readouterr().err
+
+
 def test_a_disk_that_is_full_stops_no_training(
     two: dict[str, Any], material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,7 +363,7 @@ def test_sigkill_at_random_moments_changes_nothing(whole: Path, material: Path, 
     longest, draw, kills = time.monotonic() - clock, random.Random(), 0
     while True:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        after = draw.uniform(0.3, 1.05) * longest
+        after = draw.uniform(0.3, 1.05 if kills else 0.9) * longest
         try:
             assert process.wait(after) == 0
             break

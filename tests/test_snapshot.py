@@ -23,6 +23,7 @@ from tests.synthetic import D, batches, raw_rows, settings, units
 from tests.test_stream import BOS, CONTEXT, encode
 
 VARIANTS = ("topk", "batchtopk", "hierarchical_topk", "matryoshka", "relu")
+MADE = {"model": "some fingerprint"}
 LENGTHS = [int(length) for length in np.random.default_rng(3).integers(0, 60, 400)]  # characters of each document; some have none
 
 
@@ -83,7 +84,7 @@ def test_cutting_goes_on_where_it_stood(given: int) -> None:
 
 def saved(folder: Path, it: Stream, learners: dict[str, Learner], step: int = 1) -> snapshot.Snapshot:
     """A snapshot that went through the disk."""
-    kept = Snapshots(folder, ["a"], 1e-9, None)
+    kept = Snapshots(folder, ["a"], 1e-9, MADE, None)
     kept.keep(step, it, learners)
     assert kept.last is not None
     return snapshot.read(kept.last)
@@ -167,6 +168,29 @@ def test_learners_go_on_where_they_stood(step: int, tmp_path: Path) -> None:
     assert through["batchtopk"].variant.ema_threshold > 0
 
 
+@pytest.mark.parametrize("name", ["topk", "noisy"])
+def test_what_is_trained_beside_an_sae_changes_nothing_of_it(name: str, tmp_path: Path) -> None:
+    """Nor what it draws: alone, beside one that draws too, and gone on with alone after a while beside it, it comes to the same bits."""
+    rows = list(batches(60, 128))
+    torch.manual_seed(0)
+    list(train([alone := learner(name)], rows))
+    torch.manual_seed(1)
+    beside = {"one": learner(name), "other": learner("noisy")}
+    going = train([beside["other"], beside["one"]], rows)
+    for _ in range(30):
+        next(going)
+    found = saved(tmp_path, stream(), beside, 30)
+    list(going)
+    torch.manual_seed(2)
+    drawn = torch.rand(3)
+    torch.manual_seed(2)
+    list(train([later := learner(name)], rows[resume.restore(found, {"one": later}) :], taken=30))
+    assert torch.equal(torch.rand(3), drawn)
+    wanted = bits(alone)
+    for it in (beside["one"], later):
+        assert all(torch.equal(tensor, wanted[part]) for part, tensor in bits(it).items() if not part.startswith("random"))
+
+
 def test_one_that_was_given_up_stays_so(tmp_path: Path) -> None:
     """Also before its first step, when Adam holds nothing yet."""
     failing, beside = learner("batchtopk"), learner("topk")
@@ -205,7 +229,7 @@ def test_snapshots_come_by_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The first after so many, and then after so many more, however many steps there are between."""
     now = {"seconds": 0.0}
     monkeypatch.setattr(resume.time, "monotonic", lambda: now["seconds"])
-    kept, made, it = Snapshots(tmp_path, ["a"], 2.0, None), list[int](), stream()
+    kept, made, it = Snapshots(tmp_path, ["a"], 2.0, MADE, None), list[int](), stream()
     for second in range(0, 500, 10):
         now["seconds"] = float(second)
         before = kept.last

@@ -1,11 +1,15 @@
 """Windows, blocks and units of the stream, on a model whose activations are known."""
 
+import threading
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from sae_bench_htopk.stream import Stream, measure
+from sae_bench_htopk.stream import Blocks, Stream, ahead, measure
 from sae_bench_htopk.text import Document, TextError
 from sae_bench_htopk.windows import Cut, collate, take
 
@@ -104,3 +108,48 @@ def test_an_empty_text_is_refused() -> None:
     """No windows, no stream."""
     with pytest.raises(TextError, match="no tokens"):
         Stream(Known(), Cut((), encode, CONTEXT), CONTEXT, BOS, 1024, 0, 100)
+
+
+@pytest.mark.parametrize("held", [Blocks("cpu"), Blocks("cpu", pinned=True), Blocks("cpu", ahead=True), Blocks("cpu", pinned=True, ahead=True)])
+def test_where_blocks_are_held_and_when_they_are_made_moves_nothing(held: Blocks) -> None:
+    """The same batches, units and counts, and after each batch the same place."""
+    plain = stream()
+    other = Stream(Known(), windows(), CONTEXT, BOS, 1024, 0, 5000, None, held)
+    assert other.units.scale == plain.units.scale and torch.equal(other.units.statistics.covariance, plain.units.statistics.covariance)
+    count = 0
+    for one, two in zip(plain.batches(128), other.batches(128), strict=True):
+        assert torch.equal(one, two)
+        assert (plain.begun.block, plain.begun.taken, plain.begun.rows) == (other.begun.block, other.begun.taken, other.begun.rows)
+        assert plain.begun.text.given == other.begun.text.given and len(plain.begun.text.open) == len(other.begun.text.open)
+        count += 1
+    assert count > 30 and (plain.rows, plain.massive) == (other.rows, other.massive)
+
+
+def test_the_next_is_made_while_one_is_used_and_no_more() -> None:
+    """One ahead, in the order of the items; an error comes where its item would have come; closing ends the thread."""
+    made: list[int] = []
+    begun = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            begun.set()
+            if number == 3:
+                raise TextError("no more")
+            yield number
+
+    found = ahead(items())
+    taken = [next(found)]
+    for wanted in (1, 2):
+        while len(made) < wanted + 1:
+            begun.wait(1)
+        time.sleep(0.02)
+        assert made == list(range(wanted + 1))
+        taken.append(next(found))
+    with pytest.raises(TextError, match="no more"):
+        next(found)
+    assert taken == [0, 1, 2] and made == [0, 1, 2, 3]
+    some = ahead(iter(range(10)))
+    next(some)
+    some.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
