@@ -10,7 +10,7 @@ from torch import Tensor
 from sae_bench_htopk import plan, records
 from sae_bench_htopk.calibrate import calibrate
 from sae_bench_htopk.contract import Missing, Variant
-from sae_bench_htopk.keys import Training
+from sae_bench_htopk.keys import Training, as_far
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.power_law import laws
 from sae_bench_htopk.progress import note
@@ -31,7 +31,7 @@ class Comparing:
         calibrated = {read.training.key: read.job.variant for read in reversed(reads) if read.job.variant.calibration.use}  # of several readers the first
         kin, found = Kin(x, self.stored.find, calibrated), dict[str, dict[str, Any]]()
         for training in {read.training.key: read.training for read in reads if not read.training.control}.values():
-            found[training.key] = {"stability": kin.agreements(training, list(twins(training, self.trainings)))}
+            found[training.key] = {"stability": kin.agreements(training, list(twins(training, as_far(training, self.trainings))))}
             if variant := calibrated.get(training.key):
                 found[training.key] |= measured_laws(training, variant, len(x))
         return found

@@ -196,6 +196,11 @@ def checkpoints(suite: Suite, training: Training) -> list[Training]:
     return [replace(training, key=digest([training.key, "share", share]), share=share, whole=training.key) for share in shares]
 
 
+def as_far(training: Training, trainings: Iterable[Training]) -> list[Training]:
+    """Those that are kept after the same share of their tokens as one: a checkpoint is compared with no other."""
+    return [other for other in trainings if other.share == training.share]
+
+
 def learners(trainings: Iterable[Training]) -> list[Training]:
     """Of some trainings what each learner is trained to at last, without those that are never trained."""
     return [kept[-1] for kept in together(trainings).values() if kept[-1].kind().trained]

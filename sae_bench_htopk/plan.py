@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
-from sae_bench_htopk.keys import Cell, Training, code_of_variant, digest, learners, place_of, together
+from sae_bench_htopk.keys import Cell, Training, as_far, code_of_variant, digest, learners, place_of, together
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.suite import Suite
 
@@ -132,7 +132,7 @@ def measured(suite: Suite, training: Training, record: records.Record, root: Pat
     if reason := record.get("unusable"):
         return Item(training, "done", f"{every}, without numbers: {reason}; delete record and weights to train it again", [])
     old, todo = outdated(training, record), {each.training.key: each.todo for each in before}
-    kin = list(seeds.twins(training, [each.training for each in before]))
+    kin = list(seeds.twins(training, as_far(training, (each.training for each in before))))
     others = [other for other in kin if old or todo[other.key] == "train" or other.key not in known]
     if not (others or old) or not (own := weights_path(root, suite.name, training.key)).is_file():
         return Item(training, "done", every, [])

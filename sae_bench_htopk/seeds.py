@@ -21,11 +21,11 @@ class Absent(Missing):
 
 def twins(training: Training, trainings: Sequence[Training]) -> Iterator[Training]:
     """Those that differ in nothing but their seed and stand before it in the suite: each pair belongs to the later one."""
-    same = [training.variant, training.config, training.latents, training.recipe, training.share]
+    same = [training.variant, training.config, training.latents, training.recipe]
     for other in trainings:
         if other.key == training.key or training.control:
             return
-        if [other.variant, other.config, other.latents, other.recipe, other.share] == same and not other.control:
+        if [other.variant, other.config, other.latents, other.recipe] == same and not other.control:
             yield other
 
 
