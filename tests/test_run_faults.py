@@ -215,7 +215,7 @@ def test_what_a_killed_run_left_is_cleared_away(material: Path, copy: Path, caps
     """Its lock with a note, and files that it had not finished."""
     monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
     folder = copy / "runs" / "small"
-    gone = lock.Holder(2**22 + 1, socket.gethostname(), "2026-11-22T03:00:00+00:00", None)
+    gone = lock.Holder(2**22 + 1, socket.gethostname(), "2026-11-22T03:00:00+00:00", None, lock.namespace(), lock.boot())
     (folder / "run.lock").write_text(json.dumps(vars(gone)), encoding="utf-8")
     next((copy / "leaderboard" / "small").glob("*.json")).unlink()
     for path in (folder / "0.safetensors", copy / "leaderboard" / "small" / "0.json"):
