@@ -12,7 +12,7 @@ from sae_bench_htopk.page import GENERATED, page, page_of
 from sae_bench_htopk.saes import EV
 from sae_bench_htopk.sentences import winners
 
-ODD = (TypeError, ValueError, AttributeError, LookupError)  # what a value of another kind than a page takes it for comes to
+ODD = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # what a value of another kind than a page takes it for comes to
 
 
 Made: TypeAlias = tuple[dict[Path, str], dict[Path, figures.Picture], Board]
@@ -62,11 +62,19 @@ def build(root: Path, suite: str) -> Path:
     """
     texts, drawn, _ = render(root, suite)
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
-        path.unlink()
+        remove(path)
     for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
         storage.write(path, text)
     storage.write(root / "README.md", index(root))
     return root / f"{suite}.md"
+
+
+def remove(path: Path) -> None:
+    """Deletes a page that would not be made now. Raises StorageError if the disk refuses."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage.StorageError(f"{path}: is of no SAE in the records, and could not be removed ({error.strerror})") from error
 
 
 def build_all(root: Path) -> list[Path]:
@@ -82,24 +90,24 @@ def suites(root: Path) -> list[str]:
 
 def index(root: Path) -> str:
     """The list of published boards with their headlines."""
-    boards = [assemble(found) for suite in suites(root) if (found := readable(root / suite))]
-    published = [board for board in boards if not page_of(board).get("demonstration")]
     table = Table("board", "model", "SAEs", "seeds", "headline")
-    for board in published:
-        title = page_of(board).get("title") or board.suite
-        path = str(board.records[0]["model"].get("path", "?"))
-        table.add(f"[{title}]({board.suite}.md)", path, str(len(board.saes)), str(board.seeds), winners(board, EV))
-    body = table.markdown() if published else "No board has been published yet."
+    for line in (lines := [line for suite in suites(root) if (line := line_of(root / suite))]):
+        table.add(*line)
+    body = table.markdown() if lines else "No board has been published yet."
     explanation = "Each board is made from the records in its folder alone. Suites that are demonstrations are not listed: nothing on their pages is a finding."
     return "\n\n".join([GENERATED, "# Leaderboards", explanation, body]) + "\n"
 
 
-def readable(folder: Path) -> list[records.Record]:
-    """The records of a folder, or none if one is damaged: the index of all boards does not fail for one of them, its own page does."""
+def line_of(folder: Path) -> tuple[str, ...] | None:
+    """A board's line of the index; None for a demonstration, and for records that are damaged: the index does not fail for them, their own page does."""
     try:
-        return records.read_all(folder)
-    except records.RecordError:
-        return []
+        board = assemble(records.read_all(folder))
+        if page_of(board).get("demonstration"):
+            return None
+        title, path = page_of(board).get("title") or board.suite, str(board.records[0]["model"].get("path", "?"))
+        return f"[{title}]({board.suite}.md)", path, str(len(board.saes)), str(board.seeds), winners(board, EV)
+    except (records.RecordError, *ODD):
+        return None
 
 
 def check(root: Path) -> list[str]:

@@ -2,12 +2,14 @@
 
 The file is made with O_CREAT | O_EXCL, of which one of two processes gets it also on most network drives. A lock by flock alone would go
 with its process, but says nothing of who holds it, and on some network drives another host does not see it. The price is a file that a
-killed run leaves: on the same host it is seen that its process is gone, and the lock is taken over. flock only keeps two from taking over at once.
+killed run leaves: where its process could be seen, it is seen that it is gone, and the lock is taken over; where it could not, as in another container
+under the same host name, the message says to delete the file. flock only keeps two from taking over at once.
 """
 
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +22,7 @@ from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.progress import note
 from sae_bench_htopk.storage import StorageError
 
-PROCESSES = Path("/proc")  # where Linux says of a process when it began
+PROCESSES = Path("/proc")  # where Linux says of a process when it began, and in which container and since which boot its number counts
 TRIES, PAUSE = 20, 0.05  # a lock that has been made a moment ago may not say yet who holds it
 
 
@@ -36,35 +38,63 @@ class Holder:
     host: str
     since: str
     began: str | None  # of the process, in the host's own count: another process may get the same number later
+    namespace: str | None  # within which the number is the process's own: each container has one, and they may share a host name
+    boot: str | None  # since when numbers and times count; another one may also be another machine of the same name
 
     @classmethod
     def here(cls) -> "Holder":
         """This process."""
-        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"), began(os.getpid()))
+        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"), began(os.getpid()), namespace(), boot())
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
-    def is_gone(self) -> bool:
-        """Whether it is a process of this host that runs no more; where that cannot be told, it is not gone."""
-        if self.host != socket.gethostname() or os.name != "posix":  # elsewhere than on POSIX, os.kill would end the process
-            return False
+    def runs(self) -> bool | None:
+        """Whether it still runs; None where that cannot be told from here."""
+        if not self.is_in_sight():
+            return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            return True
+            return False
         except OSError:  # it is another user's
             pass
-        return (now := began(self.pid)) is not None and self.began is not None and now != self.began
+        now = began(self.pid)
+        return None if now is None or self.began is None else now == self.began
+
+    def is_in_sight(self) -> bool:
+        """Whether its number means the same process here; a lock that was left by an earlier version does not say."""
+        if os.name != "posix" or self.host != socket.gethostname():  # elsewhere than on POSIX, os.kill would end the process
+            return False
+        told = self.namespace, self.boot  # Linux has both, but for containers that hide one; other systems have no such containers
+        return told == (namespace(), boot()) and (None not in told or sys.platform != "linux")
 
 
 def began(pid: int) -> str | None:
     """When a process began, as Linux counts; "ended" for one that only waits to be forgotten; None where nothing is said."""
     try:
+        if os.readlink(PROCESSES / "self") != str(os.getpid()):  # it counts the processes of another namespace
+            return None
         parts = (PROCESSES / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return "ended" if parts[0] in "ZX" else parts[19]
+
+
+def namespace() -> str | None:
+    """Which processes have numbers of their own beside this one; None where the system does not say."""
+    try:
+        return os.readlink(PROCESSES / "self" / "ns" / "pid")
+    except OSError:
+        return None
+
+
+def boot() -> str | None:
+    """Which start of the system this is; None where it does not say."""
+    try:
+        return (PROCESSES / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -104,22 +134,29 @@ def claim(path: Path, mine: Holder) -> None:
 
 
 def clear(path: Path) -> None:
-    """Removes the lock of a process that is gone. Raises LockedError if it is held; comes back a little later if it says nothing yet."""
+    """Removes the lock of a process that is gone; comes back a little later if it says nothing yet.
+
+    Raises LockedError if it is held, or if that cannot be told, and StorageError if it cannot be read or removed.
+    """
     try:
-        with path.open(encoding="utf-8") as file, alone(file):
+        with path.open(encoding="utf-8", errors="replace") as file, alone(file):
             if not is_at(path, file):  # somebody was faster
                 return
             if (holder := holder_of(file.read())) is None:
                 time.sleep(PAUSE)
-            elif holder.is_gone():
-                note(f"{path}: left by {holder}, which is gone; taken over")
+            elif (runs := holder.runs()) is False:
                 path.unlink()
-            elif holder.host == socket.gethostname():
-                raise LockedError(f"{path}: another run holds this output folder: {holder}; wait until it has ended, or give another --output")
+                note(f"{path}: left by {holder}, which is gone; taken over")
             else:
-                raise LockedError(f"{path}: a run holds this output folder: {holder}; if it is over, delete this file, since that cannot be seen from here")
+                unseen = "" if runs else "; if it is over, delete this file, since that cannot be seen from here"
+                raise LockedError(f"{path}: another run holds this output folder: {holder}; wait until it has ended, or give another --output{unseen}")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StorageError(
+            f"{path}: a run holds this output folder or has left its lock, which cannot be read and removed ({error.strerror}); "
+            "if none is going on there, delete this file, or give another --output"
+        ) from error
 
 
 @contextmanager
@@ -143,13 +180,14 @@ def holder_of(text: str) -> Holder | None:
     """What a lock says; None if that is nothing."""
     try:
         said = json.loads(text)
-        return Holder(int(said["pid"]), str(said["host"]), str(said["since"]), said["began"] and str(said["began"]))
-    except (ValueError, KeyError, TypeError):
+        began, namespace, boot = (said.get(name) and str(said[name]) for name in ("began", "namespace", "boot"))  # earlier locks lack the last two
+        return Holder(int(said["pid"]), str(said["host"]), str(said["since"]), began, namespace, boot)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def release(path: Path, mine: Holder) -> None:
     """Removes the lock if it is one's own."""
     with suppress(OSError):
-        if holder_of(path.read_text(encoding="utf-8")) == mine:
+        if holder_of(path.read_text(encoding="utf-8", errors="replace")) == mine:
             path.unlink()

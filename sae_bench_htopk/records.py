@@ -19,6 +19,7 @@ PARTS: dict[str, type] = {
 SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
 ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "budget": int, "native": bool, "reading": dict, "values": dict, "missing": dict}
 OPTIONAL: dict[str, type] = {"measured": dict, "stability": list, "power_law": dict, "page": dict, "stream": dict, "unusable": str, "latents_key": str}
+READING_PARTS: dict[str, type] = {"k": int, "latents": object, "select": str, "cut": str, "rank": str}  # latents: a number, or null for all of them
 ROW_OPTIONAL: dict[str, type] = {"intervals": dict, "draws": dict, "details": dict}
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
 
@@ -130,10 +131,7 @@ def validate_row(row: Any, where: str) -> None:
     """Raises RecordError unless every value is a number, or null with its reason."""
     demand(row, ROW_PARTS, where)
     demand(row, {key: kind for key, kind in ROW_OPTIONAL.items() if key in row}, where)
-    demand(reading := row["reading"], {"k": int, "select": str, "cut": str, "rank": str}, f"{where}.reading")
-    for part in ("k", "latents") if reading.get("latents") is not None else ("k",):
-        if not isinstance(reading[part], int) or reading[part] < 1:
-            raise RecordError(f"{where}.reading: {part} is {reading[part]!r}, wanted a whole number of at least 1")
+    validate_reading(row["reading"], f"{where}.reading")
     for part in ("keys", "measured", "drawn"):  # by metric; a row of an earlier form has no keys, and says in a word when it was measured
         if (
             part in row
@@ -152,6 +150,16 @@ def validate_row(row: Any, where: str) -> None:
             every(several or [], lambda one: one is None or is_number(one), "a number", f"{where}: {part}.{column}")
             if part == "intervals" and several is not None and len(several) != 2:
                 raise RecordError(f"{where}: {part}.{column} is {several!r}, wanted two numbers")
+
+
+def validate_reading(reading: dict[str, Any], where: str) -> None:
+    """Raises RecordError unless it says all of a reading, and nothing that is no part of one."""
+    demand(reading, READING_PARTS, where)
+    if further := sorted(reading.keys() - READING_PARTS.keys()):
+        raise RecordError(f"{where}: has {', '.join(map(repr, further))}, wanted only {', '.join(map(repr, READING_PARTS))}")
+    for part in ("k", "latents") if reading["latents"] is not None else ("k",):
+        if not isinstance(reading[part], int) or isinstance(reading[part], bool) or reading[part] < 1:
+            raise RecordError(f"{where}: {part} is {reading[part]!r}, wanted a whole number of at least 1")
 
 
 def demand(part: Any, wanted: dict[str, type], where: str) -> None:

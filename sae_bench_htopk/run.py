@@ -48,7 +48,8 @@ class Runner:
             prospects = outlooks(self.suite, parts, self.device) if parts else []
             if parts:
                 self.prepare(parts)
-                self.load_model()
+                with shortage.named(f"loading the language model {self.suite.model.path}", shortage.of_loading(self.suite.model.dtype)):
+                    self.load_model()
             try:
                 for part, outlook in zip(parts, prospects, strict=True):
                     self.work(part, outlook)
@@ -85,7 +86,9 @@ class Runner:
             with shortage.named(f"measuring {len(unread)} SAEs", "wanted fewer readings or metrics of them, a smaller model.context, or less calibration text"):
                 self.measuring.evaluate(unread, outlook)
         if compared := [item for item in part.items if item.todo == "compare"]:
-            self.compare(compared)
+            latents = max(item.training.latents for item in compared)
+            with shortage.named(f"comparing {len(compared)} SAEs", shortage.of_comparing(latents, self.suite.text.calibration.tokens)):
+                self.compare(compared)
 
     def compare(self, items: Sequence[plan.Item]) -> None:
         """Compares SAEs that are measured already with their twins; without units nothing can be loaded to be compared, and no row is wanted."""
@@ -103,7 +106,7 @@ class Runner:
         if any(plan.record_folder(self.root, self.suite.name).glob("*.json")):
             try:
                 self.page()
-            except InputError as error:
+            except (InputError, OSError) as error:  # neither may hide what ended the run
                 note(f"the page was not written: {error}")
 
     def load_model(self) -> None:

@@ -1,5 +1,6 @@
 """Turns running out of memory into one sentence: who ran out, and which settings take less."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
@@ -8,7 +9,9 @@ import torch
 
 from sae_bench_htopk.errors import InputError
 
-WORDS = ("not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory")  # of torch on the CPU, and of the system
+WORDS = (  # of torch on the CPU, of C++, and of CUDA's libraries, to whose errors torch gives no kind of their own
+    "not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc", "status_alloc_failed", "_allocation_failed",
+)  # fmt: skip
 
 
 class OutOfMemory(InputError):
@@ -16,7 +19,9 @@ class OutOfMemory(InputError):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory has run out; on the CPU torch says it in words alone."""
+    """Whether an error says that memory has run out; on the CPU torch says it in words alone, the system by number, since its words are in any language."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error).lower() for words in WORDS)
 
 
@@ -25,7 +30,7 @@ def named(who: str, advice: str) -> Iterator[None]:
     """Raises OutOfMemory, which begins with `who` and ends with `advice`, where memory runs out; whatever else happens is not touched."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+    except (RuntimeError, MemoryError, OSError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not is_shortage(error):
             raise
         clear_frames(error.__traceback__)  # they hold the memory that is short, and a page may still be written
@@ -42,3 +47,17 @@ def of_step(batch: int, latents: int, together: int | None) -> str:
 def of_model(context: int, windows: int, block: int) -> str:
     """What to change where the language model cannot give activations."""
     return f"wanted a smaller model.context ({context:,} now, {windows} windows at once), train.block ({block:,} now), or fewer SAEs beside it (--at-once)"
+
+
+def of_loading(dtype: str) -> str:
+    """What to change where the language model does not fit, or the text beside it."""
+    smaller = "" if dtype == "bfloat16" else f", model.dtype bfloat16 ({dtype} now)"
+    return f"wanted a device with more memory free{smaller}, or another model"
+
+
+def of_comparing(latents: int, calibration: int) -> str:
+    """What to change where SAEs that are measured cannot be compared."""
+    return (
+        f"wanted a device with more memory free, fewer latents (train.latents, or the entry's own; {latents:,} now), "
+        f"or less calibration text (text.calibration.tokens; {calibration:,} now)"
+    )

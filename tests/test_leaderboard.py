@@ -1,16 +1,20 @@
 """Pages from synthetic records: what the page says, that it is remade exactly, and that one changed digit is seen."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sae_bench_htopk import board, figures, leaderboard, markdown, plugins, records, saes
+from sae_bench_htopk import board, figures, latent_pages, leaderboard, markdown, plugins, records, saes
+from sae_bench_htopk.storage import StorageError
 
 KS, N = (4, 8, 16, 32), 2048
 Made = dict[str, Any]
@@ -202,6 +206,22 @@ def test_check_sees_a_page_without_records(copy: Path) -> None:
     (copy / "gone.md").write_text((copy / "small.md").read_text())
     (copy / "mine.md").write_text("# My notes\n")
     assert leaderboard.check(copy) == [f"{copy / 'gone.md'}: has no records in {copy / 'gone'}"]
+
+
+def test_a_page_that_cannot_be_removed_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an SAE whose record is gone, on a disk that is read-only by now; with a disk that is not, the next build removes it."""
+    (stray := copy / "small" / latent_pages.FOLDER / "gone.md").parent.mkdir()
+    stray.write_text(page_of(copy))
+
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        with pytest.raises(StorageError, match=r"gone\.md: is of no SAE in the records, and could not be removed \(Read-only file system\)"):
+            leaderboard.build(copy, "small")
+    leaderboard.build(copy, "small")
+    assert not stray.exists()
 
 
 def test_best_at_each_sparsity(built: Path) -> None:
@@ -403,6 +423,27 @@ def test_index(built: Path, tmp_path: Path) -> None:
     assert "No board has been published yet." in (tmp_path / "empty" / "README.md").read_text()
     assert leaderboard.check(tmp_path / "empty") == []
     assert leaderboard.check(tmp_path) == [f"{tmp_path / 'README.md'}: is missing"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda row: row["reading"].pop("latents"),
+        lambda row: row["reading"].update(codes=3),
+        lambda row: row["values"].update({"explained_variance.ev": 10**400}),  # sound by its form, but no float
+    ],
+)
+def test_a_board_that_cannot_be_made_is_left_out_of_the_index_and_stops_no_other(spoil: Callable[[Made], Any], tmp_path: Path) -> None:
+    """The page of another suite is written, after whatever hours its run took; the spoilt one's own is not."""
+    root = put(put(tmp_path, [make("topk", 8)]), [made := make("topk", 8)], "other")
+    path = root / "other" / f"{made['train_key']}.json"
+    record = json.loads(path.read_text())
+    spoil(record["rows"][0])
+    path.write_text(json.dumps(record))
+    assert leaderboard.build(root, "small") == root / "small.md"
+    assert "(small.md)" in (index := (root / "README.md").read_text()) and "(other.md)" not in index
+    with pytest.raises(records.RecordError, match=path.name):
+        leaderboard.build(root, "other")
 
 
 def test_records_that_may_not_share_a_table_are_left_out() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sae_bench_htopk import records, storage
+from sae_bench_htopk.contract import Reading
 
 Made = dict[str, Any]
 
@@ -88,7 +89,10 @@ def test_damaged_files_are_named(tmp_path: Path, text: str) -> None:
         (("cost", "seconds"), float("inf"), r"cost\.seconds is inf"),
         (("rows", 0, "missing"), {}, r"rows\[0\]: downstream_loss\.delta is null, wanted its reason"),
         (("rows", 0, "values", "explained_variance.ev"), "high", r"explained_variance\.ev is 'high', wanted a number"),
-        (("rows", 0, "reading"), {"k": 8}, r"rows\[0\]\.reading: has no 'select'"),
+        (("rows", 0, "reading"), {"k": 8}, r"rows\[0\]\.reading: has no 'latents'"),
+        (("rows", 0, "reading"), {"k": 8, "latents": None, "cut": "before", "rank": "importance"}, r"rows\[0\]\.reading: has no 'select'"),
+        (("rows", 0, "reading", "codes"), 8, r"rows\[0\]\.reading: has 'codes', wanted only 'k', 'latents', 'select', 'cut', 'rank'"),
+        (("rows", 0, "reading", "latents"), True, r"rows\[0\]\.reading: latents is True, wanted a whole number of at least 1"),
         (("sae", "seed"), "0", r"sae: seed is '0', wanted int"),
         (("train_key",), "../evil", r"train_key is '\.\./evil'"),
         (("curve",), None, r"curve is None, wanted list"),
@@ -110,3 +114,11 @@ def test_a_file_under_another_name_is_refused(tmp_path: Path, record: Made) -> N
     copy = records.write(tmp_path, record).rename(tmp_path / "copy.json")
     with pytest.raises(records.RecordError, match=r"copy\.json: holds the record of train_key 0123abcd"):
         records.read(copy)
+
+
+def test_a_readings_keys_are_those_of_a_reading(record: Made) -> None:
+    """A page makes one of them: whole dictionary or not, no more and no less than its fields."""
+    for latents in (None, 32):
+        record["rows"][0]["reading"]["latents"] = latents
+        records.validate(record, "here")
+        assert Reading(**record["rows"][0]["reading"]) == Reading(8, latents)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sae_bench_htopk import leaderboard, lock, records, storage, weights
 from sae_bench_htopk.__main__ import main
@@ -190,6 +192,55 @@ def test_what_a_metric_kept_for_its_page_is_named_where_the_page_cannot_be_made(
     assert leaderboard.culprit(copy / "leaderboard", "small", found, TypeError("of all of them together")) is None
 
 
+def too_much(*_: object) -> None:
+    """Asks the real allocator for a quarter of an exbibyte."""
+    torch.empty(2**58, dtype=torch.uint8)
+
+
+def test_a_language_model_that_does_not_fit_is_one_sentence(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it moves to its device: who wanted memory, and what takes less of it; nothing is left behind."""
+    monkeypatch.setattr(torch.nn.Module, "to", too_much)
+    assert main(arguments(material, tmp_path)) == 2
+    assert re.search(r"loading the language model .*model: out of memory .*more memory free, model\.dtype bfloat16 \(float32 now\)", said(capsys))
+    assert [*files(tmp_path)] == ["small.yaml"]
+
+
+def test_seeds_that_cannot_be_compared_for_want_of_memory_are_one_sentence(
+    material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two records whose latents other code measured; neither changes, and with memory the same command goes on."""
+    paths = [path for path in (copy / "leaderboard" / "small").glob("*.json") if records.read(path)["curve"]]
+    for path in paths:
+        path.write_text(spoilt(path, lambda record: record | {"latents_key": "of other code"}), encoding="utf-8")
+    before = {path: records.read(path) for path in paths}
+    with monkeypatch.context() as patched:
+        patched.setattr("sae_bench_htopk.run.Comparing.compare", too_much)
+        assert main(arguments(material, copy)) == 2
+    line = said(capsys)
+    assert re.search(r"comparing 2 SAEs: out of memory .*fewer latents \(.*; 64 now\), or less calibration text \(text\.calibration\.tokens; 1,000 now\)", line)
+    assert {path: records.read(path) for path in paths} == before
+    assert main(arguments(material, copy)) == 0 and all(records.read(path)["latents_key"] != "of other code" for path in paths)
+
+
+def test_a_page_that_cannot_be_written_does_not_hide_why_the_run_ended(
+    material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory runs out, and then the disk is read-only where records are put in order: the first is the error, the second a note."""
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    next((copy / "leaderboard" / "small").glob("*.json")).unlink()
+    monkeypatch.setattr("sae_bench_htopk.run.MeasuringPass.evaluate", too_much)
+    monkeypatch.setattr("sae_bench_htopk.run.shelf.tidy", read_only)
+    assert main(arguments(material, copy)) == 2
+    text = capsys.readouterr().err
+    assert "the page was not written: [Errno 30] Read-only file system" in text and "Traceback" not in text
+    assert re.search(r"\nerror: measuring \d SAEs: out of memory", text)
+
+
 def test_a_second_run_in_the_same_folder_is_refused_and_reading_is_not(
     material: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +266,7 @@ def test_what_a_killed_run_left_is_cleared_away(material: Path, copy: Path, caps
     """Its lock with a note, and files that it had not finished."""
     monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
     folder = copy / "runs" / "small"
-    gone = lock.Holder(2**22 + 1, socket.gethostname(), "2026-11-22T03:00:00+00:00", None)
+    gone = lock.Holder(2**22 + 1, socket.gethostname(), "2026-11-22T03:00:00+00:00", None, lock.namespace(), lock.boot())
     (folder / "run.lock").write_text(json.dumps(vars(gone)), encoding="utf-8")
     next((copy / "leaderboard" / "small").glob("*.json")).unlink()
     for path in (folder / "0.safetensors", copy / "leaderboard" / "small" / "0.json"):

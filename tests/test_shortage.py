@@ -1,5 +1,8 @@
 """Running out of memory is one sentence that names who ran out, on the CPU as the system really says it."""
 
+import errno
+import mmap
+import os
 import re
 import weakref
 
@@ -12,8 +15,20 @@ from sae_bench_htopk.shortage import OutOfMemory
 from sae_bench_htopk.trainer import Learner, Recipe, train
 from tests.synthetic import D, batches, units
 
+WAYS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("not enough memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("std::bad_alloc"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    OSError(errno.ENOMEM, "Kein Speicher verfügbar"),
+]
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), RuntimeError("not enough memory")])
+
+@pytest.mark.parametrize("error", WAYS, ids=repr)
 def test_every_way_of_saying_it(error: Exception) -> None:
     """With what was said, if anything was."""
     with pytest.raises(OutOfMemory, match=r"^topk: out of memory.*; wanted less$"), shortage.named("topk", "wanted less"):
@@ -28,9 +43,15 @@ def test_what_torch_says_on_a_cpu_is_understood() -> None:
 
 def test_other_errors_stay_what_they_are() -> None:
     """Of the same kinds, and of others."""
-    for error in (RuntimeError("shapes differ"), ValueError("out of memory")):
-        with pytest.raises(type(error), match=str(error)), shortage.named("topk", "wanted less"):
+    for error in (RuntimeError("shapes differ"), ValueError("out of memory"), FileNotFoundError(errno.ENOENT, "No such file", "out of memory.json")):
+        with pytest.raises(type(error), match=re.escape(str(error))), shortage.named("topk", "wanted less"):
             raise error
+
+
+def test_what_the_system_says_is_understood() -> None:
+    """More than all addresses of a process are asked of mmap."""
+    with pytest.raises(OutOfMemory, match="topk: out of memory"), shortage.named("topk", "wanted less"):
+        mmap.mmap(-1, 2**56)
 
 
 def test_a_step_without_memory_names_the_sae_and_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
