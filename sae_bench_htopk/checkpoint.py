@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.faults import refused
 from sae_bench_htopk.plugins import suggest
+from sae_bench_htopk.shortage import is_shortage
 
 ASSETS = Path(__file__).parent / "assets"
 SAMPLED = 4096  # numbers of each tensor that the fingerprint sees
@@ -44,6 +45,8 @@ def load_checkpoint(
     except ModelError:
         raise
     except Exception as error:  # transformers lets through whatever its parsers and its network raise
+        if is_shortage(error):
+            raise
         raise explain(path, revision, folder, error) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers would leave them random, with no more than a warning

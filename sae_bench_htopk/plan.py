@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from sae_bench_htopk import memory, plugins, records, seeds, weights
+from sae_bench_htopk import memory, plugins, rates, records, seeds, weights
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training, as_far, code_of_variant, digest, learners, place_of, together
 from sae_bench_htopk.markdown import words
@@ -29,7 +29,7 @@ class Item:
 
 
 class Pass(NamedTuple):
-    """Items that are measured in one pass over the text, after those of them that want it were trained, in passes of their own."""
+    """Items that are measured in one pass over the text, after what is to be trained, for later passes too, in passes of its own."""
 
     items: list[Item]
     trainings: list[list[Training]]
@@ -162,7 +162,28 @@ def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[It
 
 def schedule(suite: Suite, all_items: Sequence[Item], device: str, at_once: int | None = None) -> list[Pass]:
     """All passes of a run, by what is free before it begins."""
-    return [Pass(mine, training_passes(suite, mine, device, at_once)) for mine in passes(suite, all_items, device)]
+    found = list[Pass]()
+    for mine in passes(suite, all_items, device):
+        first, *others = measuring_passes(suite, mine, device)
+        found += [Pass(first, training_passes(suite, mine, device, at_once)), *(Pass(some, []) for some in others)]
+    return found
+
+
+def measuring_passes(suite: Suite, some: Sequence[Item], device: str) -> list[list[Item]]:
+    """What is measured side by side: as much as memory has room for, the whole SAEs before their checkpoints; no number depends on it.
+
+    Each pass runs the language model anew. Where it is not known what is free, one pass has all.
+    """
+    groups = list[list[Item]]()
+    free = {place: memory.free(place) for place in ([device] if device in rates.MEASURED else [device, "cpu"])}  # the host of a GPU elsewhere is not this one
+    for each in sorted(some, key=lambda each: -each.training.share):
+        joined = [*groups[-1], each] if groups else []
+        wanted = memory.wanted(suite, copies(joined), reads(joined), device)
+        if joined and all(there is None or memory.fits(wanted[place], there) for place, there in free.items()):
+            groups[-1] = joined
+        else:
+            groups.append([each])
+    return groups
 
 
 def training_passes(suite: Suite, some: Sequence[Item], device: str, at_once: int | None = None) -> list[list[Training]]:

@@ -87,7 +87,7 @@ def test_seeds_are_measured_together_only_where_they_fit(
     pairs = {seed: record(copy, "topk", seed)["stability"] for seed in (0, 1)}
     monkeypatch.setattr(MeasuringPass, "evaluate", lambda self, items, how: (passes.append([item.training.seed for item in items]), evaluate(self, items, how)))
     refuse_training(monkeypatch)
-    for free, expected, said in ((2**50, [[0, 0, 1]], "one for all seeds"), (1000, [[0, 0], [1]], "seed after seed"), (None, [[0, 0], [1]], "not known")):
+    for free, expected, said in ((2**50, [[0, 0, 1]], "one for all seeds"), (1000, [[0], [0], [1]], "seed after seed"), (None, [[0, 0], [1]], "not known")):
         for gone in (("topk", 0), ("batchtopk", 0), ("topk", 1)):
             forget(copy, *gone)
         monkeypatch.setattr(memory, "free", lambda device, free=free: free)
