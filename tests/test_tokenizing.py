@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from sae_bench_htopk import tokenizing
+from sae_bench_htopk import suite, tokenizing
 from sae_bench_htopk.checkpoint import ASSETS
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
@@ -78,6 +78,12 @@ def test_cutting_goes_on_behind_what_was_read_ahead(workers: int, tokenizer: obj
             state = json.loads(json.dumps(position.documents))
             assert before + shown(windows(made, position._replace(documents=state))) == whole
     assert len(whole) > 4000
+
+
+@pytest.mark.parametrize("name", ["gemma2_2b", "gemma2_2b_progressive"])
+def test_the_suites_of_a_large_gpu_have_further_processes(name: str) -> None:
+    """One thread makes fewer tokens than it takes."""
+    assert suite.load(name).text.workers == 2
 
 
 def test_no_more_is_read_ahead_than_has_its_place(tokenizer: object, monkeypatch: pytest.MonkeyPatch) -> None:
