@@ -1,12 +1,11 @@
 """Reads items in turn and knows its place: reading can go on from a state that was saved, and waits out faults of the network."""
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.faults import transient
+from sae_bench_htopk.faults import transient, worded
 from sae_bench_htopk.progress import note
 
 Item = TypeVar("Item")
@@ -93,17 +92,33 @@ class Numbered(NamedTuple):
     features: Mapping[str, object]
 
 
+class Loaded(NamedTuple):
+    """A data set that `datasets` streams, and which edition of it that is: a commit; None if it can have no other."""
+
+    data: Any
+    edition: str | None
+
+
+class Mark(NamedTuple):
+    """A place before a row that reading can begin at without reading what is before it: the beginning of a file, of parquet of a row group."""
+
+    row: int  # how many rows are before it
+    file: int  # how many files
+    group: int  # how many row groups of its file; other files are one
+
+
 class Rows(Reader[Numbered]):
     """The rows of one data set that `datasets` streams, none twice and none left out, whatever the network does."""
 
-    def __init__(self, load: Callable[[], Any], named: str, explain: Callable[[Exception], InputError], state: State | None = None) -> None:
-        """`load` opens the data set; an error that cannot be waited out is raised as `explain` words it, and waiting names `named`."""
+    def __init__(self, load: Callable[[str | None], Loaded], named: str, explain: Callable[[Exception, int], InputError], state: State | None = None) -> None:
+        """`load` opens the data set, at an edition if it is given one; `explain` words an error that cannot be waited out, after so many rows."""
         self.load, self.named, self.explain = load, named, explain
-        self.given = int(state["rows"]) if state else 0
-        self.known: Any = None  # what `datasets` says of its place behind the last row given; None: rows are counted from the first
-        if state and state["datasets"] == version():  # another version may mean something else by it
-            self.known = state["known"]
+        self.given, self.edition = (int(state["rows"]), state.get("edition")) if state else (0, None)
+        self.mark = Mark(0, 0, 0)  # the last one that is not behind the next row to be given
+        if state and "mark" in state and state["datasets"] == version():  # another version may divide files otherwise: rows are counted there
+            self.mark = Mark(*state["mark"])
         self.data: Any = None
+        self.features: Mapping[str, object] = {}
         self.open: Iterator[Mapping[str, object]] | None = None
 
     def __next__(self) -> Numbered:
@@ -119,28 +134,41 @@ class Rows(Reader[Numbered]):
             except Exception as error:  # datasets, pyarrow and the network raise many kinds
                 self.open = None  # a generator that has raised gives nothing more
                 if wait is None or not transient(error):
-                    raise self.explain(error) from error
+                    raise self.explain(error, self.given) from error
                 note(f"{self.named}: {worded(error, 120)}; {self.given:,} rows were read, trying again in {wait} s")
                 time.sleep(wait)
         if row is END:
             raise StopIteration
-        self.given, self.known = self.given + 1, self.data.state_dict()
-        return Numbered(self.given - 1, row, self.data.features or {})
+        self.given += 1
+        return Numbered(self.given - 1, row, self.features)
 
     def opened(self) -> Iterator[Mapping[str, object]]:
         """The rows behind the last one given."""
         if self.data is None:
-            self.data = self.load()
-        if self.known is not None:
-            self.data.load_state_dict(copy.deepcopy(self.known))
-        rows: Iterator[Mapping[str, object]] = iter(self.data)
-        for _ in range(self.given if self.known is None else 0):
+            self.data, self.edition = self.load(self.edition)
+            self.features = self.data.features or {}
+        rows = self.behind(self.mark)
+        for _ in range(self.given - self.mark.row):
             next(rows, None)
         return rows
 
+    def behind(self, mark: Mark) -> Iterator[Mapping[str, object]]:
+        """The rows behind a mark, which moves along with them; a file is opened when its turn comes."""
+        row, group, files = mark.row, mark.group, self.data.num_shards
+        for number in range(mark.file, files):
+            file = self.data.shard(files, number)
+            if hasattr(file, "reshard"):  # a `datasets` that can divide a parquet file by its row groups
+                file = file.reshard()
+            for part in range(group, file.num_shards):
+                self.mark = Mark(row, number, part)
+                for columns in file.shard(file.num_shards, part):
+                    yield columns
+                    row += 1  # once the next row is asked for
+            group = 0
+
     def state(self) -> State:
-        """How many rows were given, and what `datasets` says of the place, which spares reading what lies before it again."""
-        return {"rows": self.given, "known": self.known, "datasets": version()}
+        """How many rows were given of which edition, and the last mark, which spares reading what lies before it."""
+        return {"rows": self.given, "mark": list(self.mark), "datasets": version(), "edition": self.edition}
 
 
 def version() -> str:
@@ -148,8 +176,3 @@ def version() -> str:
     import datasets  # heavy, and absent on some GPU machines
 
     return str(datasets.__version__)
-
-
-def worded(error: BaseException, length: int) -> str:
-    """An error's words in one line, or its kind if it has none."""
-    return " ".join(str(error).split())[:length] or type(error).__name__

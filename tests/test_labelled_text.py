@@ -3,21 +3,24 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sae_bench_htopk import labelled_text
+from sae_bench_htopk import labelled_text, reader
 from sae_bench_htopk.document_classes import Classes, Part
 from sae_bench_htopk.labelled_source import LabelledDocuments
 from sae_bench_htopk.labels import Labels
 from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub, TextError
 
+COMMIT = "c" * 40
 TOPICS = ["World", "Sports", "Business"]
 NEWS = [(f"news {number} of {TOPICS[number % 3]}", number % 3) for number in range(30)]
 
@@ -144,13 +147,13 @@ def test_what_the_hub_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
                 seen.append(number)
                 yield {"translation": {language: f"{language} {number}"}}
 
-        return datasets.IterableDataset.from_generator(rows)
+        return SimpleNamespace(as_streaming_dataset=lambda split: datasets.IterableDataset.from_generator(rows))
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
     parts = (Part("en", "en-fr", "translation.en"), Part("de", "de-en", "translation.de"))
-    found = Classes(Hub("some/pairs", "abc"), parts=parts, documents=20).read()
+    found = Classes(Hub("some/pairs", COMMIT), parts=parts, documents=20).read()
     assert found.texts[:3] == ("en 0", "de 0", "en 1") and len(found.texts) == 20 and len(seen) < 100
-    assert calls == [("some/pairs", name, {"split": "train", "revision": "abc", "streaming": True}) for name in ("en-fr", "de-en")]
+    assert calls == [("some/pairs", name, {"revision": COMMIT}) for name in ("en-fr", "de-en")]
 
 
 def test_empty_text_is_no_document(tmp_path: Path) -> None:
@@ -183,18 +186,22 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_stream_must_say_what_its_classes_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has no end at which they would be known; an unreachable one is one sentence."""
+    """It has no end at which they would be known; an unreachable one is one sentence, after all tries."""
     rows = datasets.Dataset.from_list([{"text": "a", "label": 1}]).to_iterable_dataset()
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: SimpleNamespace(as_streaming_dataset=lambda split: rows))
     with pytest.raises(TextError, match=r"labelled\.mine\.names: the data set does not say which classes label holds, wanted a mapping"):
-        labelled_text.read(Classes(Hub("some/set", "abc"), "label"), "mine")
+        labelled_text.read(Classes(Hub("some/set", COMMIT), "label"), "mine")
 
     def load(*_: object, **__: object) -> object:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(TextError, match=r"labelled\.mine\.path: some/set .* at abc cannot be read: no route"):
-        labelled_text.read(Classes(Hub("some/set", "abc"), "label"), "mine")
+    waits: list[float] = []
+    monkeypatch.setattr(reader.time, "sleep", waits.append)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    with pytest.raises(TextError, match=r"labelled\.mine\.path: some/set .* at c{40} cannot be read: no route"):
+        labelled_text.read(Classes(Hub("some/set", COMMIT), "label"), "mine")
+    assert waits == [1, 2, 4, 8, 16, 32, 60]
 
 
 WORDS = ["Ada", "Lovelace", "went", "", "to", "London", "."]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import huggingface_hub
@@ -9,6 +10,8 @@ import pytest
 
 from sae_bench_htopk import reader, split, text
 from sae_bench_htopk.text import Files, Hub, Installed, TextError
+
+COMMIT = "a" * 40
 
 
 def test_a_missing_distribution_is_named() -> None:
@@ -55,13 +58,13 @@ def test_a_hub_data_set_streams_and_is_split_like_all_text(monkeypatch: pytest.M
 
     def load(path: str, name: str | None, **options: object) -> object:
         asked.update(options, path=path, name=name)
-        return datasets.Dataset.from_list(rows).to_iterable_dataset()
+        return SimpleNamespace(as_streaming_dataset=lambda split: asked.update(split=split) or datasets.Dataset.from_list(rows).to_iterable_dataset())
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    source = Hub("some/set", "abc123", name="sample")
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    source = Hub("some/set", COMMIT, name="sample")
     parts = {part: [d.text for d in split.part_documents(source, part)] for part in ("train", "calibration", "held_out")}  # type: ignore[arg-type]
     assert sorted(t for part in parts.values() for t in part) == sorted(row["text"] for row in rows) and all(parts.values())
-    assert asked["streaming"] is True and asked["revision"] == "abc123" and asked["name"] == "sample"
+    assert asked == {"path": "some/set", "name": "sample", "revision": COMMIT, "split": "train"}
     rows.reverse()
     assert set(text_of.text for text_of in split.part_documents(source, "held_out")) == set(parts["held_out"])
 
@@ -73,11 +76,11 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     def load(*_: object, **__: object) -> object:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
     monkeypatch.setattr(reader.time, "sleep", waits.append)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(TextError, match=r"some/set .* at abc cannot be read: no route"):
-        list(Hub("some/set", "abc").documents())
+    with pytest.raises(TextError, match=r"some/set .* at a{40} cannot be read: no route"):
+        list(Hub("some/set", COMMIT).documents())
     assert waits == [1, 2, 4, 8, 16, 32, 60]
 
 

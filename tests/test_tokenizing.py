@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from sae_bench_htopk import tokenizing
+from sae_bench_htopk import suite, tokenizing
 from sae_bench_htopk.checkpoint import ASSETS
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
@@ -57,15 +57,14 @@ def test_windows_are_the_same_for_any_number_of_processes(workers: int, tokenize
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_cutting_goes_on_behind_what_was_read_ahead(workers: int, tokenizer: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a position in a stream of the hub, in a fresh process of the program as far as text is concerned: the same windows as without a break."""
+    """From a position in a stream of the hub that was JSON, by readers made anew: the same windows as without a break."""
     monkeypatch.setattr(tokenizing, "BATCH", 5000)
     datasets.Dataset.from_dict({"text": [document.text for document in documents(400)]}).to_parquet(tmp_path / "rows.parquet")
-    load = datasets.load_dataset
-    stands_in = str(tmp_path / "rows.parquet")
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, split, **__: load("parquet", data_files=stands_in, split=split, streaming=True))
+    builder = datasets.load_dataset_builder("parquet", data_files={"train": str(tmp_path / "rows.parquet")})
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: builder)
 
     def windows(made: Tokenizing, position: Position | None) -> Cut:
-        return Corpus(Hub("some/set", "abc")).windows("train", made.ids, 32, position, made.ahead)
+        return Corpus(Hub("some/set", "a" * 40)).windows("train", made.ids, 32, position, made.ahead)
 
     def shown(some: Iterable[Window]) -> list[tuple[int, int, list[int]]]:
         return [(window.document, window.start, window.ids.tolist()) for window in some]
@@ -79,6 +78,12 @@ def test_cutting_goes_on_behind_what_was_read_ahead(workers: int, tokenizer: obj
             state = json.loads(json.dumps(position.documents))
             assert before + shown(windows(made, position._replace(documents=state))) == whole
     assert len(whole) > 4000
+
+
+@pytest.mark.parametrize("name", ["gemma2_2b", "gemma2_2b_progressive"])
+def test_the_suites_of_a_large_gpu_have_further_processes(name: str) -> None:
+    """One thread makes fewer tokens than it takes."""
+    assert suite.load(name).text.workers == 2
 
 
 def test_no_more_is_read_ahead_than_has_its_place(tokenizer: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +113,80 @@ def test_a_fault_in_a_process_is_the_callers(tokenizer: object) -> None:
         text = next(made.ahead(Listed(documents()))).text
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
-        with pytest.raises(TextError, match=r"text\.workers: 1, one of which was ended from outside"):
+        with pytest.raises(TextError, match=r"text\.workers: 1, one of which could not be started, or was ended from outside"):
             made.ids(text)
     assert not multiprocessing.active_children()
+
+
+def test_a_fault_has_its_turn(tokenizer: object) -> None:
+    """What reading ahead meets is raised behind all that was read before it, and reading can go on after it; texts beside a bad one keep their ids."""
+    texts = documents()[:9]
+
+    class Breaks(Listed[Document]):
+        broken = False
+
+        def __next__(self) -> Document:
+            if self.given == 5 and not self.broken:
+                self.broken = True
+                raise TextError("text: broken")
+            return super().__next__()
+
+    with Tokenizing(tokenizer, 1) as made:
+        ahead = made.ahead(Breaks(texts))
+        assert [next(ahead).name for _ in range(5)] == [text.name for text in texts[:5]]
+        assert ahead.state() == {"given": 5}
+        with pytest.raises(TextError, match="text: broken"):
+            next(ahead)
+        assert ahead.state() == {"given": 5}
+        assert [document.name for document in ahead] == [text.name for text in texts[5:]]
+        good, bad = "x = 1\n", "a lone \ud800"
+        ahead = made.ahead(Listed([Document(str(number), text, "") for number, text in enumerate((good, bad, good + good))]))
+        assert made.ids(next(ahead).text)[0].tolist() == tokenizing.ids_of(tokenizer, good).tolist()
+        with pytest.raises(Exception, match=r"surrogates|TextInputSequence|TextEncodeInput"):
+            made.ids(next(ahead).text)
+        assert made.ids(next(ahead).text)[0].tolist() == tokenizing.ids_of(tokenizer, good + good).tolist()
+
+
+BODY = """
+import os, signal, sys, threading, time
+from transformers import PreTrainedTokenizerFast
+from sae_bench_htopk.reader import Listed
+from sae_bench_htopk.text import Document, TextError
+from sae_bench_htopk.tokenizing import Tokenizing
+def main():
+    with Tokenizing(PreTrainedTokenizerFast.from_pretrained(sys.argv[1]), 2) as made:
+        if sys.argv[2:]:
+            threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()
+            made.send(["x = 1"])
+            time.sleep(30)
+        try:
+            made.ids(next(made.ahead(Listed([Document(str(n), "x = 1\\n" * 9, "") for n in range(9)]))).text)
+        except TextError as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_a_process_that_dies_while_it_starts_is_one_sentence(how: str, tmp_path: Path) -> None:
+    """As in a script that does not ask whether it is the main module, and in one that no process can read: never a parent that waits for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(BODY + "main()\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(script) if how == "file" else "-", str(MODEL)]
+    done = subprocess.run(command, input=script.read_text(encoding="utf-8"), capture_output=True, text=True, env=environment, timeout=90, check=False)
+    assert done.stdout.splitlines()[-1].startswith("text.workers: 2, one of which could not be started, or was ended from outside"), done.stderr
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_ctrl_c_while_processes_start_is_the_parents_alone(tmp_path: Path) -> None:
+    """They have not come to the point yet where they could say themselves that they do not want it."""
+    script = tmp_path / "script.py"
+    script.write_text(BODY + "if __name__ == '__main__':\n    main()\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(script), str(MODEL), "interrupt"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=90, check=False, start_new_session=True)
+    assert done.returncode == -signal.SIGINT and done.stderr.count("Traceback") == 1 and done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
+    assert not list(tmp_path.glob("*.json"))
 
 
 SCRIPT = """
@@ -136,7 +212,7 @@ def test_processes_end_with_their_parent(end: str, tmp_path: Path) -> None:
     """Whether it raises or is killed."""
     script = tmp_path / "parent.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, str(script), end, str(MODEL)], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     children = [int(number) for number in parent.stdout.readline().split()]
@@ -149,6 +225,7 @@ def test_processes_end_with_their_parent(end: str, tmp_path: Path) -> None:
     while any(alive(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(child) for child in children)
+    assert not list(tmp_path.glob("*.json")), "the tokenizer's file is gone too"
 
 
 def alive(process: int) -> bool:
