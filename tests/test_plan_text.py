@@ -46,7 +46,8 @@ def test_gemma_is_planned_offline_for_a_named_gpu(tmp_path: Path, capsys: pytest
     assert "9 SAEs on 1,000,000,000 tokens each, one pass over the text per seed (1)" in lines["training"]
     assert "2.02e+09 operations" in lines["work"]  # 2 for each weight of 13 layers
     assert "GiB on the H200 and " in lines["memory"] and "GiB on the cpu" in lines["memory"] and "4.87 GiB of the language model" in lines["memory"]
-    assert "11,560 MiB of weights" in lines["disk"] and "62,208 MiB of snapshots" in lines["disk"]  # 9 x 2 x 3 of 1,152 MiB
+    assert "29,992 MiB of weights" in lines["disk"]  # 9 trained and an untrained of 1,152 MiB, 40 of pca, and 8 kept twice on the way
+    assert "62,208 MiB of snapshots" in lines["disk"]  # 9 x 2 x 3 of 1,152 MiB
     assert "at least 12.9 hours of training" in lines["time"] and "on one NVIDIA H200" in lines["time"] and not (tmp_path / "new").exists()
     assert "the language model at 788 TFLOP/s, memory at 4,300 GB/s (measured" in text and "in float32, at 67 TFLOP/s, the maker's peak" in text
     assert main(["plan", "gemma2_2b", "--device", "H200", "--at-once", "4", "--output", str(tmp_path / "new")]) == 0
