@@ -1,13 +1,14 @@
 """What a plan takes, before anything runs: operations, memory, disk and time."""
 
+import math
 import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 
-from sae_bench_htopk import memory, plugins, rates
-from sae_bench_htopk.asked import metric_of, on, texts
+from sae_bench_htopk import memory, rates
+from sae_bench_htopk.asked import on, texts
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.evaluate import nested
 from sae_bench_htopk.keys import Cell, Training, learners
@@ -18,35 +19,42 @@ SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step a
 READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
 SHARED_RUNS = 3  # of the model after the hook point, for all readings of a pass: untouched, with zeros and with the mean
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
-
-
+ADAM = 24  # bytes of a weight that a step cannot but move: the weight and two moments, float32, read and written
+SCORES = 8  # and of a score: written by the product, read by the choice
 SNAPSHOTS = 2  # of a training that goes on, the last and the one before it
 
 
 class Pace(NamedTuple):
-    """How fast a device is: operations per second of a product of matrices, and what share of them a training step and the language model reach."""
+    """Operations per second that a device reaches, and bytes that it moves beside them; infinitely many where the time is in the operations' rate."""
 
-    product: float
-    step: float
-    model: float
-
-    def at_best(self) -> "Pace":
-        """If every operation were done as fast as a product."""
-        return Pace(self.product, 1.0, 1.0)
+    sae: float  # in float32
+    model: float  # the language model's layers, in its own dtype
+    head: float  # from its last hidden states to logits, in float32
+    memory: float = math.inf
 
 
 class Work(NamedTuple):
-    """Operations of training, of SAEs and of the language model, and of evaluation, likewise."""
+    """Operations of training, by SAEs and by the language model, and bytes that Adam and scores move; and of evaluation, with the head apart."""
 
     learn: float
+    moved: float
     harvest: float
     read: float
     model: float
+    head: float
 
     def seconds(self, pace: Pace) -> tuple[float, float]:
-        """Of training and of evaluation."""
-        train, evaluate = (own / pace.step + model / pace.model for own, model in ((self.learn, self.harvest), (self.read, self.model)))
-        return train / pace.product, evaluate / pace.product
+        """Of training and of evaluation: one thing after the other."""
+        train = self.learn / pace.sae + self.moved / pace.memory + self.harvest / pace.model
+        return train, self.read / pace.sae + self.model / pace.model + self.head / pace.head
+
+    def training(self) -> float:
+        """Operations."""
+        return self.learn + self.harvest
+
+    def evaluation(self) -> float:
+        """Operations."""
+        return self.read + self.model + self.head
 
 
 def step_flops(suite: Suite, training: Training) -> float:
@@ -55,28 +63,29 @@ def step_flops(suite: Suite, training: Training) -> float:
     return 12.0 * d * training.latents if budget is None else 2.0 * d * training.latents + 14.0 * d * budget
 
 
-def model_flops(suite: Suite) -> tuple[float, float]:
-    """Operations per token of the language model up to the hook point, and after it; 12 d^2 weights a layer is the usual shape."""
+def step_bytes(suite: Suite, training: Training) -> float:
+    """Bytes that one step moves through memory at the least; rows of codes are left out, since caches may hold them."""
+    return ADAM * 2.0 * suite.model.shape.d * training.latents + SCORES * training.recipe.batch * training.latents
+
+
+def model_flops(suite: Suite) -> tuple[float, float, float]:
+    """Operations per token of the language model's layers up to the hook point, of those after it, and of its head; attention's own products are left out."""
     shape, hook = suite.model.shape, suite.model.hook
-    layer = 24.0 * shape.d**2
-    return layer * (hook.layer + 1), layer * (shape.layers - hook.layer - 1) + 2 * shape.d * shape.vocab
+    layer = 2.0 * shape.of_layer()
+    return layer * (hook.layer + 1), layer * (shape.layers - hook.layer - 1), 2.0 * shape.d * shape.vocab
 
 
-def measured_speed(device: str) -> float:
-    """Operations per second of a float32 matrix product on this device, in a fifth of a second."""
-    a = torch.randn(1024, 1024, device=device)
+def measured_speed(device: str, dtype: str = "float32") -> float:
+    """Operations per second of a matrix product on this device, in a fifth of a second."""
+    size = 1024 if device == "cpu" else 4096  # a GPU is busy with starting the smaller one
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
     best = 0.0
     deadline = time.perf_counter() + 0.2
     while time.perf_counter() < deadline:
         clock = time.perf_counter()
         (a @ a).sum().item()
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - clock))
+        best = max(best, 2 * size**3 / (time.perf_counter() - clock))
     return best
-
-
-def splices(metric: str) -> bool:
-    """Whether a metric runs the rest of the language model at each reading, as its source says."""
-    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric_of(metric)))
 
 
 def encodings(readings: Collection[Reading], latents: int) -> int:
@@ -95,11 +104,11 @@ def calibrations(training: Training, cell: Cell, readings: Collection[Reading]) 
     return (1 + whole) * training.latents + sum(min(latents, training.latents) for latents, _ in inside)
 
 
-def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, float]:
-    """Operations of all passes: of SAEs and metrics, and of the language model, whose own part every pass does anew. Comparing seeds is left out."""
+def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, float, float]:
+    """Operations of all passes: of SAEs and metrics, of the language model, whose own part each pass does anew, of its head. Comparing seeds is left out."""
     calibration, d = suite.text.calibration.tokens, suite.model.shape.d
-    before, after = model_flops(suite)
-    own = model = 0.0
+    before, after, end = model_flops(suite)
+    own = model = head = 0.0
     for part in parts:
         if not (asked := reads(part)):
             continue
@@ -108,18 +117,20 @@ def evaluating(suite: Suite, parts: Sequence[Sequence[Item]]) -> tuple[float, fl
         for text in texts(name for _, _, some in asked for names in some.values() for name in names):
             there, tokens = [(training, on(text, some)) for training, _, some in asked], memory.length_of(suite, text)[1]
             own += sum(2.0 * d * tokens * encodings(some, training.latents) + READ * d * tokens * len(some) for training, some in there)
-            spliced = sum(any(map(splices, names)) for _, some in there for names in some.values())
-            model += tokens * before + tokens * after * (spliced + SHARED_RUNS if spliced else 0)
-    return own, model
+            spliced = sum(any(map(memory.splices, names)) for _, some in there for names in some.values())
+            runs = spliced + SHARED_RUNS if spliced else 0
+            model, head = model + tokens * (before + after * runs), head + tokens * end * runs
+    return own, model, head
 
 
 def work(suite: Suite, parts: Sequence[Pass]) -> Work:
     """Operations of some passes: every training pass harvests the language model's activations anew."""
-    before, _ = model_flops(suite)
+    before = model_flops(suite)[0]
     groups = [trained for part in parts for group in part.trainings if (trained := learners(group))]
     learn = sum(step_flops(suite, training) * tokens_of(training) for group in groups for training in group)
+    moved = sum(step_bytes(suite, training) * training.steps for group in groups for training in group)
     seen = sum(max(map(tokens_of, group)) for group in groups)
-    return Work(learn, seen * before, *evaluating(suite, [part.items for part in parts]))
+    return Work(learn, moved, seen * before, *evaluating(suite, [part.items for part in parts]))
 
 
 def tokens_of(training: Training) -> int:
@@ -127,16 +138,21 @@ def tokens_of(training: Training) -> int:
     return training.steps * training.recipe.batch
 
 
-def pace(device: str) -> Pace:
-    """A device's pace: that of the table for a GPU that it names, else measured here and now."""
-    known = rates.MEASURED.get(device)
-    return Pace(measured_speed(device) if known is None else known.product, SPARSE_SHARE, MODEL_SHARE)
+def pace(device: str, dtype: str) -> Pace:
+    """A device's pace with a language model in `dtype`: at best, for a GPU that the table names; else shares of what is measured here and now."""
+    if known := rates.MEASURED.get(device):
+        return Pace(known.float32, known.bfloat16 if dtype == "bfloat16" else known.float32, known.float32, known.copy)
+    product = measured_speed(device)
+    model = product if dtype == "float32" else measured_speed(device, dtype)
+    return Pace(product * SPARSE_SHARE, model * MODEL_SHARE, product * MODEL_SHARE)
 
 
 def peaks(suite: Suite, parts: Sequence[Pass], device: str) -> dict[str, int]:
-    """By device the most bytes that SAEs, Adam, activations and metrics take in any pass, beside the language model."""
+    """By device the most bytes that SAEs, Adam, activations, metrics and predictions take in any pass, beside the language model's weights."""
     needs = [memory.wanted(suite, copies(part.items), reads(part.items), device) for part in parts]
-    needs += [{device: memory.learning(suite, group)} for part in parts for group in part.trainings]
+    groups = [group for part in parts for group in part.trainings]
+    needs += [{device: memory.learning(suite, group)} for group in groups]
+    needs += [{"cpu": memory.snapshot(suite, group)} for group in groups if device != "cpu"]
     return {place: max(need.get(place, 0) for need in needs) for need in needs for place in need}
 
 

@@ -70,9 +70,11 @@ class SubjectModel:
         cast(nn.Module, model).to(device)
         return cls(model, tokenizer, hook)
 
-    def verify_shape(self, d: int, layers: int, vocabulary: int, context: int | None = None) -> None:
+    def verify_shape(self, d: int, layers: int, vocabulary: int, context: int | None = None, layer_weights: int | None = None) -> None:
         """Compares what a suite declares with the model; windows may be shorter than its context. Raises ModelError that names all that differ."""
         pairs = {"d": (d, self.d), "layers": (layers, self.layers), "vocab": (vocabulary, self.vocabulary)}
+        if layer_weights is not None:
+            pairs["layer_weights"] = layer_weights, sum(part.numel() for part in self.layer.parameters())
         wrong = [f"{name} is {given}, the model has {own}" for name, (given, own) in pairs.items() if given != own]
         if context is not None and self.context is not None and context > self.context:
             wrong.append(f"context is {context}, the model reads at most {self.context} tokens")

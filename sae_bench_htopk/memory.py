@@ -11,9 +11,10 @@ from sae_bench_htopk import plugins, rates
 from sae_bench_htopk.asked import HELD_OUT, metric_of, text_of
 from sae_bench_htopk.calibrate import CHUNK
 from sae_bench_htopk.contract import Reading, Setting
+from sae_bench_htopk.head import KEPT, KEPT_SHARE, LOGITS, ROWS
 from sae_bench_htopk.keys import Cell, Training, learners, together
 from sae_bench_htopk.stability import LIMIT
-from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE
+from sae_bench_htopk.stream import OPENING_ROWS, ROWS_AT_ONCE, windows_at_once
 from sae_bench_htopk.suite import Suite
 
 SHARE = 0.5  # of the memory that is free before the language model is loaded: the rest is for that model and for others
@@ -24,6 +25,7 @@ SCORE = 8  # bytes for each vector of a batch and latent: scores, and what is ma
 DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
 SAMPLED = 12_000  # rows in the sample of a text; up to twice as many are held until it is cut
 TOKEN = 90  # bytes of a token that is remembered with its place, twice
+CHUNKS = 9  # of logits that there are at once at most, counted in a model with a soft cap: the clean ones made again, and what divergences make of both
 GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may hold
 SYSTEM = Path("/proc/meminfo")
 Reads: TypeAlias = Iterable[tuple[Training, Cell, Mapping[Reading, Sequence[str]]]]  # readings that are measured side by side, each by which metrics
@@ -41,9 +43,30 @@ def learning(suite: Suite, trainings: Sequence[Training]) -> int:
 
 
 def subject(suite: Suite) -> int:
-    """Bytes of the language model's weights, from its shape: 12 d^2 a layer, as is usual, and one matrix of the vocabulary."""
+    """Bytes of the language model's weights, from its shape: its layers, and one matrix of the vocabulary."""
     shape = suite.model.shape
-    return (12 * shape.d**2 * shape.layers + shape.d * shape.vocab) * (2 if suite.model.dtype == "bfloat16" else 4)
+    return (shape.of_layer() * shape.layers + shape.d * shape.vocab) * (2 if suite.model.dtype == "bfloat16" else 4)
+
+
+def snapshot(suite: Suite, trainings: Iterable[Training]) -> int:
+    """Bytes on the host of what a snapshot copies there at once: the largest SAE in training, with its moments."""
+    return max((HELD * 2 * training.latents * suite.model.shape.d for training in learners(trainings)), default=0)
+
+
+def splices(metric: str) -> bool:
+    """Whether a metric runs the rest of the language model at each reading, as its source says."""
+    return "attr='spliced'" in plugins.code_of(plugins.source_file("metrics", metric_of(metric)))
+
+
+def splicing(suite: Suite, device: str) -> int:
+    """Bytes that predictions take: a float32 copy of the output embedding, the clean model's log-probabilities if they may be kept, and chunks of logits."""
+    shape, context = suite.model.shape, suite.model.context
+    row, rows = 4 * shape.vocab, windows_at_once(context) * (context - 1)
+    copy = 0 if suite.model.dtype == "float32" else shape.d * row
+    kept = rows * row
+    limit = KEPT if device == "cpu" else max(KEPT, KEPT_SHARE * (free(device) or 0))
+    chunk = ROWS if device == "cpu" else max(ROWS, LOGITS // shape.vocab)
+    return copy + (kept if kept <= limit else 0) + CHUNKS * min(chunk, rows) * row
 
 
 def measuring(suite: Suite, copies: Copies) -> int:
@@ -95,8 +118,10 @@ def length_of(suite: Suite, text: str) -> tuple[int, int]:
 
 def wanted(suite: Suite, copies: Copies, reads: Reads, device: str) -> dict[str, int]:
     """Bytes to measure these side by side, by the device that holds them: all on the host if there is no other."""
+    reads = list(reads)
     host, beside = keeping(suite, reads)
-    own = measuring(suite, copies) + beside
+    spliced = any(splices(name) for *_, readings in reads for names in readings.values() for name in names)
+    own = measuring(suite, copies) + beside + (splicing(suite, device) if spliced else 0)
     return {device: own, "cpu": host} if device != "cpu" else {"cpu": own + host}
 
 
@@ -111,7 +136,7 @@ def fits(wanted: int, free: int | None) -> bool:
 
 
 def free(device: str) -> int | None:
-    """Bytes that are free on the GPU, or on the host for this process; all of a GPU that is not here. None where the system does not tell."""
+    """Bytes that are free on the GPU, or on the host for this process; of a GPU that is not here all. None where the system does not tell."""
     if device in rates.MEASURED:
         return rates.MEASURED[device].memory
     if device == "cuda":

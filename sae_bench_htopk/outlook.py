@@ -40,7 +40,7 @@ class Outlook:
 
 def outlooks(suite: Suite, parts: Sequence[Pass], device: str) -> list[Outlook]:
     """What each pass is expected to take, as things stand before the language model is loaded."""
-    pace, there, found = estimate.pace(device), resident() or 0, list[Outlook]()
+    pace, there, found = estimate.pace(device, suite.model.dtype), resident() or 0, list[Outlook]()
     for part in parts:
         train, evaluate = estimate.work(suite, [part]).seconds(pace)
         peaks = {"cpu": 0} | estimate.peaks(suite, [part], device)

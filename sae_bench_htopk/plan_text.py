@@ -67,34 +67,34 @@ def together(suite: Suite, all_items: Sequence[Item], parts: Sequence[Pass], dev
 
 def taken(suite: Suite, parts: Sequence[Pass], device: str) -> list[str]:
     """Operations, memory, disk and time."""
-    work, (before, _) = estimate.work(suite, parts), estimate.model_flops(suite)
+    work, before = estimate.work(suite, parts), estimate.model_flops(suite)[0]
     fresh = [one for part in parts for group in part.trainings for one in group]
     steps = sum(estimate.step_flops(suite, one) for one in learners(fresh))
     held = " and ".join(f"{size / 2**30:.2f} GiB on the {place}" for place, size in estimate.peaks(suite, parts, device).items()) or "0 GiB"
     model = f"{memory.subject(suite) / 2**30:.2f} GiB of the language model on the {device}"
     return [
         f"work:     {before:.2e} operations of the language model up to the hook for each token of a pass, {steps:.2e} of all SAEs;"
-        f" {work.learn + work.harvest:.2e} of training in all, {work.read + work.model:.2e} of evaluation",
-        f"memory:   about {held} for SAEs, Adam, activations and what metrics keep, beside {model}",
+        f" {work.training():.2e} of training in all, {work.evaluation():.2e} of evaluation",
+        f"memory:   about {held} for SAEs, Adam, activations, predictions and what metrics keep, beside {model}",
         f"disk:     about {estimate.disk(suite, fresh) / 2**20:,.0f} MiB of weights,"
         f" and up to {estimate.snapshots(suite, parts) / 2**20:,.0f} MiB of snapshots while a pass is trained",
-        *times(work, device),
+        *times(work, device, suite.model.dtype),
     ]
 
 
-def times(work: estimate.Work, device: str) -> list[str]:
-    """How long it takes: here, or on a GPU of the table, of which only a product was measured."""
-    pace = estimate.pace(device)
-    train, evaluate = map(spoken, work.seconds(pace))
-    known = rates.MEASURED.get(device)
-    if known is None:
-        return [f"time:     about {train} of training, {evaluate} of evaluation on this {device}, beside metrics' own work"]
-    best_train, best_evaluate = map(spoken, work.seconds(pace.at_best()))
-    shares = f"if steps reach {pace.step:.0%} of that and the language model {pace.model:.0%}, as on a CPU: on a GPU neither has been measured"
+def times(work: estimate.Work, device: str, dtype: str) -> list[str]:
+    """How long it takes: here, or at least on a GPU of the table."""
+    train, evaluate = map(spoken, work.seconds(estimate.pace(device, dtype)))
+    if (known := rates.MEASURED.get(device)) is None:
+        guess = "" if device == "cpu" else "; what share of a product's speed it reaches was measured on a CPU alone"
+        return [f"time:     about {train} of training, {evaluate} of evaluation on this {device}, beside metrics' own work{guess}"]
+    of_model = f"the language model at {known.bfloat16 / 1e12:.0f} TFLOP/s, " if dtype == "bfloat16" else ""
+    in_float32 = "SAEs and predictions" if of_model else "SAEs and the language model"
     return [
-        f"time:     at least {best_train} of training, {best_evaluate} of evaluation on one {known.device}, at {known.product / 1e12:.0f} TFLOP/s",
-        f"          ({known.what})",
-        f"          about {train} and {evaluate} {shares}",
+        f"time:     at least {train} of training, {evaluate} of evaluation on one {known.device}, beside metrics' own work:",
+        f"          {of_model}memory at {known.copy / 1e9:,.0f} GB/s (measured: {known.what});",
+        f"          {in_float32}, in float32, at {known.float32 / 1e12:.0f} TFLOP/s, the maker's peak ({rates.PEAK});"
+        " no step of training was timed on a GPU yet, so how much longer one takes is not known",
     ]
 
 

@@ -1,7 +1,7 @@
-"""What GPUs that need not be here can do, as it was measured on one of each: for plans alone.
+"""What GPUs that need not be here can do, and where each number is from: for plans alone.
 
-Measured is one product of large matrices, so that is what a step can at best come near; no training step has been measured on a GPU yet.
-Whoever measures one adds what share of the product's speed it reached.
+Measured on one of each are a product in bfloat16 and a copy. The rate of a product in float32, as SAEs make it, is the maker's peak, which no program
+exceeds; no training step has been timed on a GPU yet. So a plan for one of these says the least time, and whoever measures more adds it here.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """One GPU: operations per second of a product, and bytes of memory; and what was measured, where and when."""
+    """One GPU: operations per second of products, bytes per second of a copy (read and written), bytes that are free; what was measured, where and when."""
 
-    product: float
-    memory: int
+    bfloat16: float
+    float32: float  # the maker's peak, without TF32, which torch leaves off
+    copy: float
+    memory: int  # that CUDA reports free once its context is there, which is less than the board has
     device: str
     what: str
 
 
-PRODUCT = "a bf16 product of 8192 x 8192 x 8192 in PyTorch on random data"
 MEASURED: Mapping[str, Rate] = {
-    "H100": Rate(798e12, 81_559 * 2**20, "NVIDIA H100 80GB HBM3", f"{PRODUCT}, one machine, 2026-11-13"),
-    "H200": Rate(788e12, 143_771 * 2**20, "NVIDIA H200", f"{PRODUCT}, the mean of ten after three warm-ups, 2026-10-28; 769 to 798 on another, 2026-11-04"),
+    "H100": Rate(
+        798e12, 67e12, 3.0e12, 78 * 2**30, "NVIDIA H100 80GB HBM3", "a bf16 product of 8192 x 8192 x 8192 and a copy in PyTorch, one machine, 2026-11-13"
+    ),
+    "H200": Rate(
+        788e12,
+        67e12,
+        4.3e12,
+        139 * 2**30,
+        "NVIDIA H200",
+        "a bf16 product of 8192 x 8192 x 8192, the mean of ten, and a copy in PyTorch, one machine, 2026-10-28",
+    ),
 }
+PEAK = "NVIDIA's data sheet"  # of H100 SXM and H200 alike, whose float32 peaks are the same

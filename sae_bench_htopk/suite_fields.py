@@ -51,6 +51,11 @@ class Shape:
     d: Count
     layers: Count
     vocab: Count
+    layer_weights: Count | None = None  # None: 12 d^2, the usual layer; gated ones have more. Only plans depend on it
+
+    def of_layer(self) -> int:
+        """The weights of one layer."""
+        return self.layer_weights or 12 * self.d**2
 
 
 @dataclass(frozen=True)

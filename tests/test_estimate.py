@@ -54,10 +54,18 @@ def test_the_language_model_runs_anew_in_every_pass_and_after_the_hook_for_every
     text = replace(chosen.text, held_out=replace(chosen.text.held_out, tokens=1000), calibration=replace(chosen.text.calibration, tokens=200))
     chosen = replace(chosen, model=model, text=text)
     one, other, compared = item("topk", ROW, spliced=2, k=8), item("topk", ROW, seed=1, k=8), Item(item("topk", ROW, k=8).training, "compare", "", [])
-    layers, vocabulary = 2 * 24 * 10**2, 2 * 10 * 50
-    spliced = 1000 * (2 + 3) * (layers + vocabulary)
-    own, found = estimate.evaluating(chosen, [[one], [other, compared]])
-    assert found == 2 * 1200 * layers + spliced
+    layers, runs = 2 * 24 * 10**2, 1000 * (2 + 3)
+    own, found, head = estimate.evaluating(chosen, [[one], [other, compared]])
+    assert found == 2 * 1200 * layers + runs * layers and head == runs * 2 * 10 * 50
     assert own == 2 * (2 * 10 * N * 1200) + 4 * estimate.READ * 10 * 1000
-    assert estimate.evaluating(chosen, [[one, other]]) == (own, 1200 * layers + spliced)
-    assert estimate.evaluating(chosen, [[compared]]) == (0, 0) == estimate.evaluating(chosen, [])
+    assert estimate.evaluating(chosen, [[one, other]]) == (own, 1200 * layers + runs * layers, head)
+    assert estimate.evaluating(chosen, [[compared]]) == (0, 0, 0) == estimate.evaluating(chosen, [])
+    gated = replace(chosen, model=replace(model, shape=replace(shape, layer_weights=3 * 10**2)))  # a quarter of 12 d^2
+    assert estimate.evaluating(gated, [[one], [other]]) == (own, found / 4, head)
+
+
+def test_a_pace_is_the_models_own_where_it_is_not_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of two products, each measured in its own dtype; a language model in float32 is measured once."""
+    monkeypatch.setattr(estimate, "measured_speed", lambda device, dtype="float32": {"float32": 1e9, "bfloat16": 16e9}[dtype])
+    assert estimate.pace("cuda", "bfloat16") == (0.25e9, 8e9, 0.5e9, float("inf"))
+    assert estimate.pace("cpu", "float32") == (0.25e9, 0.5e9, 0.5e9, float("inf"))

@@ -340,6 +340,10 @@ def test_verify_shape_names_all_that_differ() -> None:
     model.verify_shape(D, LAYERS, VOCABULARY, context=32)
     with pytest.raises(ModelError, match="d is 31, the model has 32; vocab is 9, the model has 300; context is 33, the model reads at most 32"):
         model.verify_shape(31, LAYERS, 9, context=33)
+    layer = sum(part.numel() for name, part in model.model.named_parameters() if ".layers.0." in name)
+    model.verify_shape(D, LAYERS, VOCABULARY, layer_weights=layer)
+    with pytest.raises(ModelError, match=f"layer_weights is 5, the model has {layer}"):
+        model.verify_shape(D, LAYERS, VOCABULARY, layer_weights=5)
 
 
 @pytest.mark.parametrize("layer", [-1, LAYERS])

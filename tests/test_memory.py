@@ -1,15 +1,20 @@
 """What is free, as made-up system files say it, and what fits."""
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy import sparse
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, Gemma2Config
 
-from sae_bench_htopk import memory, plugins, suite
+from sae_bench_htopk import head, memory, plugins, suite
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training
 from sae_bench_htopk.plugins import code_of
@@ -63,6 +68,69 @@ def test_what_is_held_grows_with_every_copy() -> None:
     assert memory.measuring(chosen, [(trainings[0], 2)]) > one and memory.measuring(chosen, []) == 0 == memory.learning(chosen, [])
 
 
+class Living(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made inside it and still there, and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.most, self.known = 0, 0, set[int]()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Views share their storage, which is counted once."""
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and (key := (storage := tensor.untyped_storage())._cdata) not in self.known:
+                self.known.add(key)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.gone, key, storage.nbytes())
+        self.most = max(self.most, self.now)
+        return made
+
+    def gone(self, key: int, size: int) -> None:
+        """A storage was freed."""
+        self.known.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_predictions_take_about_what_is_said_of_them(kept: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small Gemma-2 with many words, its clean log-probabilities kept or made again: all that is ever there, tensor by tensor."""
+    for owner in (head, memory):
+        monkeypatch.setattr(owner, "KEPT", 2**28 if kept else 0)
+    config = Gemma2Config(
+        vocab_size=8192, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        query_pre_attn_scalar=8, sliding_window=16, max_position_embeddings=64,
+    )  # fmt: skip
+    language_model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation="eager")
+    end = head.Head(language_model)
+    chosen = suite.load("quickstart")
+    shape = replace(chosen.model.shape, d=16, vocab=8192)
+    chosen = replace(chosen, model=replace(chosen.model, shape=shape, dtype=dtype, context=64))
+    tokens = torch.randint(0, 8192, (4096 // 64, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = end.base(input_ids=tokens, use_cache=False)
+        with Living() as living:
+            clean = end.clean(output, tokens)
+            end.outcomes(output, tokens, clean)
+    said = memory.splicing(chosen, "cpu")
+    assert bool(clean.log_p) == kept and 0.8 * said <= living.most <= 1.05 * said  # hidden states, of 16 numbers here, are not in it
+
+
+def test_gemmas_predictions_and_weights_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand at the published shape: 2.61e9 weights; an output embedding in float32, four windows' log-probabilities, and chunks of 262 rows of logits."""
+    chosen = suite.load("gemma2_2b")
+    row = 4 * 256_000
+    for free, kept in ((2**36, 4 * 1023 * row), (2**33, 0), (None, 0)):
+        monkeypatch.setattr(memory, "free", lambda _, free=free: free)
+        assert memory.splicing(chosen, "cuda") == 2304 * row + kept + 9 * 262 * row
+    for name in ("gemma2_2b", "gemma2_2b_progressive"):
+        attention, gated, norms = 2304 * 256 * (2 * 8 + 2 * 4), 3 * 2304 * 9216, 4 * 2304
+        assert suite.load(name).model.shape.of_layer() == attention + gated + norms
+    assert memory.subject(chosen) / 2 == pytest.approx(2.614e9, rel=1e-3)
+    assert memory.subject(suite.load("pythia_160m")) / 4 == 12 * 12 * 768**2 + 768 * 50_304
+
+
 def bytes_of(matrix: sparse.csr_matrix) -> int:
     """Of its entries, without the ends of rows."""
     return int(matrix.data.nbytes + matrix.indices.nbytes)
@@ -103,7 +171,7 @@ def test_a_metric_keeps_about_what_it_says(name: str) -> None:
     assert plugins.metric("downstream_loss").kept_bytes(metric.setting) == (0, 0)
 
 
-def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts() -> None:
+def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand at Gemma's width: two readings of one metric; on a GPU each memory has its own, without one there is a single sum."""
     chosen = suite.load("gemma2_2b")
     d, documents = 2304, 100
@@ -114,8 +182,11 @@ def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts() -> Non
     shared = 36_000 * 4 * d + 90 * 200_000  # a sample of rows and the tokens around them
     host, beside = shared + 4096 * (2 * 4 * d + 8 * (32 + 64)), 2 * 2 * 8 * (d + 2) ** 2 + 8 * documents * (65 + 129)
     assert memory.keeping(chosen, reads) == (host, beside) and memory.keeping(chosen, []) == (0, 0)
+    monkeypatch.setattr(memory, "free", lambda _: 2**36)
     own = memory.measuring(chosen, [(training, 1)])
-    assert memory.wanted(chosen, [(training, 1)], reads, "cuda") == {"cuda": own + beside, "cpu": host}
+    assert memory.wanted(chosen, [(training, 1)], iter(reads), "cuda") == {"cuda": own + beside, "cpu": host}
+    spliced = [(training, Cell("topk", None, "row", {}), dict.fromkeys(readings, ("downstream_loss", "sparsity_curve")))]
+    assert memory.wanted(chosen, [(training, 1)], spliced, "cuda")["cuda"] == own + memory.keeping(chosen, spliced)[1] + memory.splicing(chosen, "cuda")
     assert memory.wanted(chosen, [(training, 1)], reads, "cpu") == {"cpu": own + beside + host}
 
 

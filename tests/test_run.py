@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from sae_bench_htopk import estimate, plugins, records, run, trainer
+from sae_bench_htopk import memory, plugins, records, run, trainer
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import SubjectModel
@@ -281,7 +281,7 @@ def test_a_variant_of_ones_own_needs_no_line_of_the_core(
 
 def test_plan_knows_which_metrics_run_the_language_model() -> None:
     """The costly one among ours, by its source; the others are sums over what is there."""
-    assert [name for name in plugins.names("metrics") if estimate.splices(name)] == ["downstream_loss"]
+    assert [name for name in plugins.names("metrics") if memory.splices(name)] == ["downstream_loss"]
 
 
 def test_plan_says_what_and_why_and_writes_nothing(finished: Path, material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

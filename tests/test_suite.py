@@ -76,6 +76,15 @@ def test_the_number_of_processes_moves_no_key(write: Callable[[str], str]) -> No
     assert "text.workers: -1, wanted a whole number of at least 0" in failure(write(GOOD.replace("held_out: {", "workers: -1, held_out: {")))
 
 
+def test_what_a_layer_weighs_moves_no_key(write: Callable[[str], str]) -> None:
+    """Of weights, of latents or of any number: only plans depend on it; all else about the model's shape is in none either, since its files are."""
+    facts = keys.Facts(dict.fromkeys(("train", "calibration", "held_out"), "text"), "model")
+    plain, told = suite.load(write(GOOD)), suite.load(write(GOOD.replace("vocab: 4096}", "vocab: 4096, layer_weights: 500}")))
+    assert (plain.model.shape.of_layer(), told.model.shape.of_layer()) == (12 * 192**2, 500)
+    assert keys.resolve(plain, facts) == keys.resolve(told, facts)
+    assert "model.shape.layer_weights: 0, wanted a whole number of at least 1" in failure(write(GOOD.replace("vocab: 4096}", "vocab: 4096, layer_weights: 0}")))
+
+
 def test_a_metric_may_have_a_list_of_readings(write: Callable[[str], str]) -> None:
     """Of each mapping the product, of the list the union."""
     (_, use) = suite.load(write(GOOD.replace("only: {k: [8], select: [native]}", "only: [{k: [8], select: [row]}, {latents: [32]}]"))).metrics

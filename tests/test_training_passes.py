@@ -85,10 +85,22 @@ def test_snapshots_are_of_one_pass_and_the_model_reads_the_text_in_each() -> Non
     numbers = 2 * 65_536 * 2304
     assert estimate.snapshots(chosen, parts) == 2 * 2 * 3 * 4 * numbers and estimate.disk(chosen, [*pair, *alone]) == 4 * 2.5 * numbers
     work, tokens = estimate.work(chosen, parts), 10**9 // 8192 * 8192
-    assert work.harvest == tokens * 2 * 13 * 24 * 2304**2
-    assert work.learn == tokens * (2.5 * 2 * 65_536 * 2304 + 3 * 14 * 8 * 2304) and (work.read, work.model) == (0, 0)
-    assert work.seconds(estimate.Pace(1e15, 1, 1))[0] == pytest.approx((work.learn + work.harvest) / 1e15)
-    assert work.seconds(estimate.Pace(1e15, 0.5, 0.25))[0] == pytest.approx((2 * work.learn + 4 * work.harvest) / 1e15)
+    assert work.harvest == tokens * 2 * 13 * 2 * 77_865_984  # two passes, 13 layers, two operations for each weight
+    assert work.learn == tokens * (2.5 * 2 * 65_536 * 2304 + 3 * 14 * 8 * 2304) and (work.read, work.model, work.head) == (0, 0, 0)
+    assert work.moved == tokens // 8192 * 2.5 * (24 * numbers + 8 * 8192 * 65_536)  # weights and moments, and scores
+    assert work.seconds(estimate.Pace(1e15, 1e15, 1e15))[0] == pytest.approx((work.learn + work.harvest) / 1e15)
+    assert work.seconds(estimate.Pace(5e14, 25e13, 1e15, 1e12))[0] == pytest.approx((2 * work.learn + 4 * work.harvest + 1000 * work.moved) / 1e15)
+
+
+def test_a_gpus_snapshots_pass_through_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest SAE's weights and moments, beside nothing else while no metric keeps anything; on a CPU they lie there already."""
+    chosen, numbers = suite.load("gemma2_2b"), 2 * 65_536 * 2304
+    monkeypatch.setattr(memory, "free", lambda _: 2**36)
+    large, little = made("topk", 65_536), made("topk", 32_768)
+    parts = [Pass([], [[little.training, large.training], [little.training]])]
+    peaks = estimate.peaks(chosen, parts, "cuda")
+    assert peaks == {"cuda": memory.learning(chosen, parts[0].trainings[0]), "cpu": 12 * numbers}
+    assert estimate.peaks(chosen, parts, "cpu") == {"cpu": peaks["cuda"]}
 
 
 @pytest.mark.usefixtures("no_page")
@@ -115,7 +127,7 @@ def test_weights_do_not_depend_on_how_many_passes_there_are(material: Path, tmp_
 @pytest.mark.usefixtures("no_page")
 def test_a_record_holds_what_was_expected_beside_what_it_took(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds and bytes, of the pass that made it; measured again later it keeps what it knew of training."""
-    monkeypatch.setattr(estimate, "measured_speed", lambda _: 1e9)
+    monkeypatch.setattr(estimate, "measured_speed", lambda *_: 1e9)
     assert main(arguments(material, tmp_path)) == 0
     folder = tmp_path / "leaderboard" / "small"
     costs = [record["cost"]["pass"] for record in records.read_all(folder)]
