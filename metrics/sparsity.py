@@ -46,7 +46,7 @@ class Sparsity(Metric):
         """Counts of the pairs of document and latent that met, at most one for each code; twice while they are added up, and rows by number of codes."""
         pairs, k = setting.documents * setting.usable, setting.k or 0
         met = min(pairs, k * sum(setting.rows)) if k and setting.rows else pairs
-        return 2 * 8 * met + 8 * setting.documents * (k + 1), 0
+        return 8 * met + 8 * setting.documents * (k + 1), 0
 
     def update(self, batch: Batch) -> None:
         """Counts rows by document and number of codes, and firings by document and latent."""

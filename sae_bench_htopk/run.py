@@ -113,7 +113,7 @@ class Runner:
         """Loads the language model, and checks what would else fail only after training: the length of all texts, and the folders."""
         chosen, recipe = self.suite.model, self.suite.train
         model = SubjectModel.load(chosen.path, chosen.revision, chosen.hook, self.device, getattr(torch, chosen.dtype))
-        model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context)
+        model.verify_shape(chosen.shape.d, chosen.shape.layers, chosen.shape.vocab, chosen.context, chosen.shape.layer_weights)
         text, context = self.suite.text, chosen.context
         self.tokenizing = Tokenizing(model.tokenizer, text.workers)
         held_out = Shown(*self.corpus.sample("held_out", model.encode, context, text.held_out.tokens, text.held_out.documents))
