@@ -4,12 +4,11 @@ from itertools import pairwise
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import Table, words
-from sae_bench_htopk.saes import EV
+from sae_bench_htopk.saes import EV, Number
 
 CHECKPOINTS = (
     "Explained variance of each SAE by its native selector, read at the k nearest to its own, as it was after a part of its training and at the end. "
-    "A checkpoint is no shorter training: its learning rate has not been taken down to 0 yet, so it is worth less than an SAE that was trained on as many "
-    "tokens and no more. Compare the rows of a column with each other."
+    "A checkpoint is not what a shorter training comes to: its learning rate has not been taken down to 0 yet. So compare the rows of a column with each other."
 )
 
 
@@ -33,17 +32,24 @@ def table(board: Board) -> str:
 
 
 def verdict(board: Board) -> str:
-    """At which k another variant was ahead earlier; means alone, since no lead is tested here."""
+    """At which k another variant was ahead earlier, among the SAEs that both stages have; means alone, since no lead is tested here."""
     stages = (*board.earlier, board)
-    ahead = {k: [best.sae.variant if (best := stage.best(EV, k)) else "" for stage in stages] for k in board.ks}
+    pairs = [(k, early, late, found) for early, late in pairwise(stages) for k in board.ks if (found := ahead(board, early, late, k))]
     turned = [
-        f"at k = {k} {one} was ahead after {early.share:.3g} of the tokens, {other} after {'all' if late.share == 1 else f'{late.share:.3g}'}"
-        for k, names in ahead.items()
-        for (one, other), (early, late) in zip(pairwise(names), pairwise(stages), strict=True)
-        if one and other and one != other
+        f"at k = {k} {found[0]} was ahead after {early.share:.3g} of the tokens, {found[1]} after {'all' if late.share == 1 else f'{late.share:.3g}'}"
+        for k, early, late, found in pairs
+        if found[0] != found[1]
     ]
+    if not pairs:
+        return ""
     return (
-        f"By means over seeds the variant that is ahead changes: {words(turned)}."
-        if turned
-        else "The variant that is ahead is the same at every k, by means over seeds."
+        f"By means over seeds the variant that is ahead changes: {words(turned)}." if turned else "By means over seeds the variant that is ahead stays ahead."
     )
+
+
+def ahead(board: Board, early: Board, late: Board, k: int) -> tuple[str, str] | None:
+    """Which variant is best at k in two stages, among SAEs with the same seeds and a number in both; None if those are not of two variants."""
+    both = [(one, other) for one in early.saes for other in late.saes if one.is_like(other) and one.rows.keys() == other.rows.keys()]
+    both = [(one, other) for one, other in both if isinstance(one.at(EV, k), Number) and isinstance(other.at(EV, k), Number)]
+    before, after = (stage.best(EV, k, [pair[place] for pair in both]) for place, stage in enumerate((early, late)))
+    return None if before is None or after is None or before.next is None else (before.sae.variant, after.sae.variant)

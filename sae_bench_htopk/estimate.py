@@ -151,8 +151,9 @@ def peaks(suite: Suite, parts: Sequence[Pass], device: str) -> dict[str, int]:
     """By device the most bytes that SAEs, Adam, activations, metrics and predictions take in any pass, beside the language model's weights."""
     needs = [memory.wanted(suite, copies(part.items), reads(part.items), device) for part in parts]
     groups = [group for part in parts for group in part.trainings]
-    needs += [{device: memory.learning(suite, group)} for group in groups]
-    needs += [{"cpu": memory.snapshot(suite, group)} for group in groups if device != "cpu"]
+    needs += [{device: memory.learning(suite, group, device)} for group in groups]
+    pinned = memory.blocks(suite, device) if suite.blocks.on == "pinned" else 0
+    needs += [{"cpu": memory.snapshot(suite, group) + pinned} for group in groups if device != "cpu"]
     return {place: max(need.get(place, 0) for need in needs) for need in needs for place in need}
 
 

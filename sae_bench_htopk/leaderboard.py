@@ -99,10 +99,10 @@ def index(root: Path) -> str:
 
 
 def line_of(folder: Path) -> tuple[str, ...] | None:
-    """A board's line of the index; None for a demonstration, and for records that are damaged: the index does not fail for them, their own page does."""
+    """A board's line of the index; None for a demonstration, checkpoints alone, and damaged records: their own page fails, not the index."""
     try:
         board = assemble(records.read_all(folder))
-        if page_of(board).get("demonstration"):
+        if page_of(board).get("demonstration") or board.share < 1:
             return None
         title, path = page_of(board).get("title") or board.suite, str(board.records[0]["model"].get("path", "?"))
         return f"[{title}]({board.suite}.md)", path, str(len(board.saes)), str(board.seeds), winners(board, EV)

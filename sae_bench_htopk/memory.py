@@ -21,6 +21,7 @@ SHARE = 0.5  # of the memory that is free before the language model is loaded: t
 # Bytes for each number in W_enc and W_dec. A step holds their gradients, and at its widest half as much again: in bfloat16, or of AuxK. What it takes
 # beside HELD was measured on the CPU at d 256 and 768, 16,384 latents, batches of 512 and 2048, with and without dead latents: at most this.
 WEIGHTS, HELD, STEP = 4, 12, 6  # held: the weights and Adam's two moments, all float32
+AHEAD = 5  # blocks on a GPU, whose next one is made while one is used: raw, without massive rows and shuffled, and the parts of the next beside their sum
 SCORE = 8  # bytes for each vector of a batch and latent: scores, and what is made of them
 DOCUMENT = 512  # tokens of a document, where the suite does not say how many documents there are: less than most texts have, so that sums are not too small
 SAMPLED = 12_000  # rows in the sample of a text; up to twice as many are held until it is cut
@@ -32,14 +33,19 @@ Reads: TypeAlias = Iterable[tuple[Training, Cell, Mapping[Reading, Sequence[str]
 Copies: TypeAlias = Iterable[tuple[Training, int]]  # a training, and how many variants hold a copy of its weights to read them
 
 
-def learning(suite: Suite, trainings: Sequence[Training]) -> int:
-    """Bytes to train these side by side: all that is held, the stream's blocks, and what the largest step makes; gradients are one SAE's at a time."""
+def learning(suite: Suite, trainings: Sequence[Training], device: str) -> int:
+    """Bytes of a device to train these side by side: what is held, the stream's blocks, and what the largest step makes; gradients are one SAE's at a time."""
     if not trainings:
         return 0
     d, recipe = suite.model.shape.d, suite.train
     held = sum((HELD if kept[-1].kind().trained else WEIGHTS) * 2 * kept[-1].latents * d for kept in together(trainings).values())
     largest = max((training.latents for training in learners(trainings)), default=0)
-    return held + largest * (STEP * 2 * d + SCORE * recipe.batch) + 4 * d * (2 * recipe.block + OPENING_ROWS)
+    return held + largest * (STEP * 2 * d + SCORE * recipe.batch) + (0 if suite.blocks.on == "pinned" and device != "cpu" else blocks(suite, device))
+
+
+def blocks(suite: Suite, device: str) -> int:
+    """Bytes of the stream's blocks, where they are held: the opening, one that is used, and what the next is made of; more where it is made ahead."""
+    return 4 * suite.model.shape.d * ((2 if device == "cpu" else AHEAD) * suite.train.block + OPENING_ROWS)
 
 
 def subject(suite: Suite) -> int:
@@ -125,9 +131,9 @@ def wanted(suite: Suite, copies: Copies, reads: Reads, device: str) -> dict[str,
     return {device: own, "cpu": host} if device != "cpu" else {"cpu": own + host}
 
 
-def all_fit(wanted: Mapping[str, int]) -> bool:
-    """Whether every device has room for what it is to hold."""
-    return all(fits(size, free(device)) for device, size in wanted.items())
+def there(device: str) -> dict[str, int | None]:
+    """Bytes that are free by the device that holds something; of a GPU elsewhere nothing is said of its host, which is not this one."""
+    return {place: free(place) for place in ([device] if device in rates.MEASURED else [device, "cpu"])}
 
 
 def fits(wanted: int, free: int | None) -> bool:

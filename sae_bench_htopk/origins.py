@@ -23,18 +23,20 @@ class Made(NamedTuple):
 def provenance(board: Board) -> str:
     """What was run where, and everything that differs between records."""
 
-    def all_of(part: str, key: str) -> str:
-        return words(sorted({plainly(record[part].get(key)) for record in board.records}))
+    everything = [record for stage in (*board.earlier, board) for record in stage.records]
 
-    notes = sorted({note for record in board.records for note in record["text"].get("notes", [])})
-    digest = hashlib.sha256("".join(records.as_text(record) for record in board.records).encode()).hexdigest()[:16]
+    def all_of(part: str, key: str) -> str:
+        return words(sorted({plainly(record[part].get(key)) for record in everything}))
+
+    notes = sorted({note for record in everything for note in record["text"].get("notes", [])})
+    digest = hashlib.sha256("".join(records.as_text(record) for record in everything).encode()).hexdigest()[:16]
     lines = [
         f"Model: {all_of('model', 'path')}, revision {all_of('model', 'revision')}, fingerprint {all_of('model', 'fingerprint')}",
         f"Text fingerprints: training {all_of('text', 'train')}, calibration {all_of('text', 'calibration')}, held out {all_of('text', 'held_out')}",
         *(f"Text: {note}" for note in notes),
-        *alike("Weights", "SAE", (Made([record["provenance"]]) for record in board.records)),
-        *alike("Numbers", "row", (made for record in board.records for row in record["rows"] for made in measuring(record, row))),
-        f"Records: {len(board.records)} in [{board.suite}/]({board.suite}/), digest {digest}",
+        *alike("Weights", "SAE", (Made([record["provenance"]]) for record in everything)),
+        *alike("Numbers", "row", (made for record in everything for row in record["rows"] for made in measuring(record, row))),
+        f"Records: {len(everything)} in [{board.suite}/]({board.suite}/), digest {digest}",
         *(f"Left out: {sentence}" for sentence in board.left_out),
     ]
     return "\n".join(f"- {line}" for line in lines)

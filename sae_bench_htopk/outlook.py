@@ -11,24 +11,31 @@ from sae_bench_htopk.suite import Suite
 
 
 @dataclass
+class Trained:
+    """The training of a seed: the keys of what is planned and the seconds expected; the seconds taken, and the keys of what was done from its beginning."""
+
+    planned: frozenset[str]
+    expected: float
+    seconds: float = 0.0
+    whole: set[str] = field(default_factory=set)
+
+    def taken(self) -> dict[str, float] | None:
+        """What was expected beside what it took; None where any went on from a snapshot, since what was expected is of the whole."""
+        return {"predicted": self.expected, "actual": self.seconds} if self.planned <= self.whole else None
+
+
+@dataclass
 class Outlook:
-    """One pass: seconds and bytes as expected, what it is to train, and of that training the seconds and what was done from its beginning."""
+    """One pass: how many SAEs it measures, the seconds and bytes expected, and the training before it, which later passes of its seed share."""
 
     saes: int
-    train: float
     evaluate: float
     memory: Mapping[str, int]
-    planned: frozenset[str]  # keys
-    trained: float = 0.0
-    whole: set[str] = field(default_factory=set)  # keys
+    training: Trained
 
     def taken(self, key: str, evaluated: float, device: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What the cost in the record of one training says of the pass; of training that an earlier run did, what the record `before` says.
-
-        Where any training went on from a snapshot nothing is said: what was expected is of the whole.
-        """
-        mine = {"predicted": self.train, "actual": self.trained} if self.planned <= self.whole else None
-        training = mine if key in self.planned else before.get("pass", {}).get("train_seconds")
+        """What the cost in the record of one training says of the pass; of training that an earlier run did, what the record `before` says."""
+        training = self.training.taken() if key in self.training.planned else before.get("pass", {}).get("train_seconds")
         most = peak_memory(device)
         return {
             "saes": self.saes,
@@ -48,5 +55,5 @@ def outlooks(suite: Suite, parts: Sequence[Pass], device: str) -> list[Outlook]:
         peaks["cpu"] += there
         named = {"host": peaks.pop("cpu"), **({"device": peaks[device]} if device in peaks else {})}  # as `peak_memory` names them
         planned = frozenset(training.key for group in part.trainings for training in group)
-        found.append(Outlook(len(part.items), train, evaluate, named, planned))
+        found.append(Outlook(len(part.items), evaluate, named, Trained(planned, train) if planned or not found else found[-1].training))
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from sae_bench_htopk import memory, plugins, rates, records, seeds, weights
+from sae_bench_htopk import memory, plugins, records, seeds, weights
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.keys import Cell, Training, as_far, code_of_variant, digest, learners, place_of, together
 from sae_bench_htopk.markdown import words
@@ -94,7 +94,8 @@ def item(suite: Suite, training: Training, root: Path, before: Sequence[Item] = 
     known = (known_record(root, suite.name, path.stem) for path in record_folder(root, suite.name).glob("*.json"))
     others = any(other["sae"]["variant"] == training.variant for other in known if other)
     gone = f"its weights are gone and {'readings are missing' if missing else OUTDATED}"
-    why = gone if have else "its settings, code, model or text differ from every record's" if others else "no record"
+    other = "this share of the tokens was not kept" if training.whole else "its settings, code, model or text differ from every record's"
+    why = gone if have else other if others else "no record"
     return Item(training, "train", why, every)  # new weights may differ in their last bits, so no old row may stay beside new ones
 
 
@@ -157,7 +158,8 @@ def passes(suite: Suite, all_items: Sequence[Item], device: str) -> list[list[It
     by_seed = [mine for seed in suite.seeds if (mine := [each for each in todo if each.training.seed == seed])]
     if any(each.todo == "train" for each in todo) or len(by_seed) < 2:
         return by_seed
-    return [todo] if memory.all_fit(memory.wanted(suite, copies(todo), reads(todo), device)) else by_seed
+    wanted = memory.wanted(suite, copies(todo), reads(todo), device)
+    return [todo] if all(memory.fits(wanted[place], free) for place, free in memory.there(device).items()) else by_seed
 
 
 def schedule(suite: Suite, all_items: Sequence[Item], device: str, at_once: int | None = None) -> list[Pass]:
@@ -175,11 +177,10 @@ def measuring_passes(suite: Suite, some: Sequence[Item], device: str) -> list[li
     Each pass runs the language model anew. Where it is not known what is free, one pass has all.
     """
     groups = list[list[Item]]()
-    free = {place: memory.free(place) for place in ([device] if device in rates.MEASURED else [device, "cpu"])}  # the host of a GPU elsewhere is not this one
     for each in sorted(some, key=lambda each: -each.training.share):
         joined = [*groups[-1], each] if groups else []
         wanted = memory.wanted(suite, copies(joined), reads(joined), device)
-        if joined and all(there is None or memory.fits(wanted[place], there) for place, there in free.items()):
+        if joined and all(free is None or memory.fits(wanted[place], free) for place, free in memory.there(device).items()):
             groups[-1] = joined
         else:
             groups.append([each])
@@ -195,7 +196,7 @@ def training_passes(suite: Suite, some: Sequence[Item], device: str, at_once: in
     for kept in together(each.training for each in some if each.todo == "train").values():
         joined = [*groups[-1], *kept] if groups else []
         few = at_once is None or len(learners(joined)) <= at_once
-        if joined and few and (free is None or memory.fits(memory.learning(suite, joined), free)):
+        if joined and few and (free is None or memory.fits(memory.learning(suite, joined, device), free)):
             groups[-1] = joined
         else:
             groups.append(kept)

@@ -37,12 +37,13 @@ def training(suite: Suite, parts: Sequence[Pass], device: str, at_once: int | No
     seeds = len({one.seed for group in groups for one in group})
     several = f"{len(groups)} passes over the text (of {', '.join(str(len(group)) for group in groups)} SAEs)"
     how = several if len(groups) > seeds else f"one pass over the text per seed ({seeds})"
-    lines = [f"training: {sum(map(len, groups))} SAEs on {suite.train.tokens:,} tokens each, {how}"]
-    if suite.checkpoints:
-        kept = words(f"{round(share * suite.train.tokens):,}" for share in sorted(suite.checkpoints))
-        lines.append(f"kept too: after {kept} tokens, to be measured as SAEs of their own")
+    seen = sorted({estimate.tokens_of(one) for group in groups for one in group}) or [suite.train.tokens]
+    lines = [f"training: {sum(map(len, groups))} SAEs on {words(f'{tokens:,}' for tokens in seen)} tokens each, {how}"]
+    kept = sorted({estimate.tokens_of(one) for part in parts for group in part.trainings for one in group if one.whole} - set(seen))
+    if kept:
+        lines.append(f"kept too: after {words(f'{tokens:,}' for tokens in kept)} tokens, to be measured as SAEs of their own")
     if len(groups) > seeds:
-        largest = max(memory.learning(suite, [one for group in part.trainings for one in group]) for part in parts)
+        largest = max(memory.learning(suite, [one for group in part.trainings for one in group], device) for part in parts)
         limit = "" if at_once is None else f"; --at-once {at_once}"
         lines.append(
             f"passes:   more than one for a seed, since all of its SAEs together want about {room(device, largest)}{limit}; weights do not depend on it"

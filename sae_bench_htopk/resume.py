@@ -33,14 +33,17 @@ class Snapshots:
         self.earlier = [] if last is None else [*last.facts["earlier"], {"step": last.facts["step"], **last.facts["made"]}]  # runs that led to here
         self.clock = time.monotonic()
 
-    def keep(self, step: int, stream: Stream, learners: Mapping[str, Learner]) -> None:
-        """Saves one if it is time. What cannot be written is said, and training goes on."""
+    def keep(self, step: int, stream: Stream, learners: Mapping[str, Learner], due: Mapping[str, str], to_come: int) -> None:
+        """Saves one if it is time. What cannot be written is said, and training goes on.
+
+        `due` are the trainings that are still to be kept, each with its learner, and `to_come` the bytes of their weights.
+        """
         if time.monotonic() - self.clock < 60 * self.minutes:
             return
-        facts = {"step": step, "keys": self.keys, "made": self.made, "earlier": self.earlier}
+        facts = {"step": step, "keys": self.keys, "due": dict(due), "made": self.made, "earlier": self.earlier}
         try:
             self.remove(but=self.last)
-            if self.has_room(learners):
+            if self.has_room(learners, to_come):
                 parts = ((STREAM, state_of(stream)), *((key, learner.state()) for key, learner in learners.items()))
                 self.last = snapshot.save(self.folder / f"{step:010}-{digest(self.keys)}", facts, parts).folder
         except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
@@ -50,15 +53,11 @@ class Snapshots:
             note(f"no snapshot could be kept in {self.folder} ({error}); training goes on")
         self.clock = time.monotonic()
 
-    def has_room(self, learners: Mapping[str, Learner]) -> bool:
+    def has_room(self, learners: Mapping[str, Learner], to_come: int) -> bool:
         """Whether a snapshot leaves room on the disk for the weights that are to come, without which it would be worth nothing; says it if not."""
-        states = [learner.state()[1] for learner in learners.values()]
-        whole = sum(tensor.nbytes for state in states for tensor in state.values())
-        own = sum(tensor.nbytes for state in states for name, tensor in state.items() if name.startswith("sae."))
-        if (free := shutil.disk_usage(self.weights).free) < whole + own:
-            note(
-                f"no snapshot is kept in {self.folder}: {free / 2**20:,.0f} MiB are free, and {(whole + own) / 2**20:,.0f} are wanted with the weights to come"
-            )
+        wanted = to_come + sum(tensor.nbytes for learner in learners.values() for tensor in learner.state()[1].values())
+        if (free := shutil.disk_usage(self.weights).free) < wanted:
+            note(f"no snapshot is kept in {self.folder}: {free / 2**20:,.0f} MiB are free, wanted with the weights to come {wanted / 2**20:,.0f}")
             return False
         return True
 
@@ -71,8 +70,9 @@ class Snapshots:
         """Whether a snapshot is of this pass alone, damaged or not, or of trainings that have ended, and of at least one of the pass."""
         if path.name.endswith(digest(self.keys)):
             return True
-        held = keys_of(path)
-        return bool(held & set(self.keys)) and all((self.weights / f"{key}.safetensors").is_file() for key in held - set(self.keys))
+        facts = facts_of(path)
+        waiting = [key for key, learner in facts.get("due", {}).items() if learner not in self.keys]
+        return bool(set(facts.get("keys", ())) & set(self.keys)) and all((self.weights / f"{key}.safetensors").is_file() for key in waiting)
 
 
 def folder(weights: Path) -> Path:
@@ -124,12 +124,17 @@ def differences(found: Snapshot, now: Mapping[str, Any]) -> list[str]:
     return [f"not the same as before, so that the last bits of weights may be others: {'; '.join(other)}"] if other else []
 
 
-def keys_of(path: Path) -> set[str]:
-    """What a snapshot holds; nothing if it cannot be read."""
+def facts_of(path: Path) -> Mapping[str, Any]:
+    """What a snapshot says of itself; nothing if it cannot be read."""
     try:
-        return set(snapshot.read(path).facts["keys"])
+        return snapshot.read(path).facts
     except SnapshotError:
-        return set()
+        return {}
+
+
+def keys_of(path: Path) -> set[str]:
+    """The learners that a snapshot holds; none if it cannot be read."""
+    return set(facts_of(path).get("keys", ()))
 
 
 def sweep(folder: Path, todo: Sequence[str], known: Sequence[str]) -> None:

@@ -80,8 +80,8 @@ class Runner:
         clock = time.monotonic()
         for fresh in part.trainings:
             with self.tokenizing, shortage.named(f"seed {fresh[0].seed}: reading the text for {len(fresh)} SAEs", self.less_reading()):
-                outlook.whole |= self.training.train(fresh, fresh[0].seed)
-        outlook.trained = time.monotonic() - clock
+                outlook.training.whole |= self.training.train(fresh, fresh[0].seed)
+        outlook.training.seconds += (time.monotonic() - clock) if part.trainings else 0.0
         if unread := [item for item in part.items if item.missing]:
             with shortage.named(f"measuring {len(unread)} SAEs", "wanted fewer readings or metrics of them, a smaller model.context, or less calibration text"):
                 self.measuring.evaluate(unread, outlook)

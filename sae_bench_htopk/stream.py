@@ -115,8 +115,9 @@ class Stream:
         """Harvests the opening, from which `units` come, unless they are known and `windows` begin at the place. Raises TextError if the text holds nothing."""
         self.model, self.windows, self.seed, self.held = model, windows, seed, held
         self.massive = self.rows = 0
+        self.closed = False
         blocks = self.harvest_all(chunked(batches(windows, windows_at_once(context), context, bos), block))
-        self.source = ahead(blocks) if held.ahead else blocks
+        self.source = ahead(blocks, held.device) if held.ahead else blocks
         self.harvested: Iterator[tuple[Position, Tensor]] = self.source
         if known is not None:
             self.units, self.begun = known
@@ -132,7 +133,8 @@ class Stream:
         self.harvested = chain(opening, self.harvested)
 
     def close(self) -> None:
-        """Harvests no more, and lets go of what was harvested ahead."""
+        """Harvests no more, and lets go of what was harvested ahead; waits for what the model is reading."""
+        self.closed = True
         self.source.close()
 
     def harvest_all(self, chunks: Iterator[list[Windows]]) -> Generator[tuple[Position, Float[Tensor, "rows d"]]]:
@@ -141,13 +143,17 @@ class Stream:
             start = self.windows.position()
             if (chunk := next(chunks, None)) is None:
                 return
-            parts = (harvest(self.model, part) for part in chunk)
-            yield start, torch.cat([part.cpu() if self.held.pinned else part for part in parts])
+            parts = [harvest(self.model, part).to("cpu" if self.held.pinned else self.held.device) for part in chunk if not self.closed]
+            if self.closed:
+                return
+            yield start, torch.cat(parts)
 
     def blocks(self) -> Iterator[Float[Tensor, "rows d"]]:
         """Yields scaled blocks, massive rows out, rows shuffled."""
         for number, (start, raw) in enumerate(self.harvested, self.begun.block):
             self.begun = Place(number, self.begun.taken if number == self.begun.block else 0, self.rows, self.massive, start)
+            if raw.is_cuda:
+                raw.record_stream(torch.cuda.current_stream())  # whose memory another stream has made
             kept = raw[~self.units.is_massive(raw)]
             self.rows += len(raw)
             self.massive += len(raw) - len(kept)
@@ -162,12 +168,26 @@ class Stream:
                 yield self.held.there(block[start : start + size])
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item]:
-    """The same items in the same order, each made in a thread while the one before is used, so that at most one is held ahead; errors come in their turn."""
+def ahead(items: Iterator[Item], device: str | None = None) -> Generator[Item]:
+    """The same items in the same order, each made in a thread while the one before is used, so that at most one is held ahead; errors come in their turn.
+
+    On a GPU the thread has a stream of its own, and an item is given when all of it is there.
+    """
+    own = torch.cuda.Stream() if device == "cuda" else None
+
+    def make() -> Item | None:
+        with torch.cuda.stream(own):  # of None it does nothing
+            item = next(items, None)
+        if own is not None:
+            own.synchronize()
+        return item
+
+    if own is not None:
+        own.wait_stream(torch.cuda.current_stream())
     with ThreadPoolExecutor(1, "ahead") as pool:
-        waiting = pool.submit(next, items, None)
+        waiting = pool.submit(make)
         while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
+            waiting = pool.submit(make)
             yield item
 
 

@@ -106,15 +106,10 @@ class Learner:
         """One optimizer step on one batch. Raises FloatingPointError if the loss is no number."""
         self.variant.following = self.tokens >= self.recipe.ema_from * self.recipe.tokens
         with self.chance.drawn():
-            step = self.variant.step(x)
-        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
-        loss = step.loss / self.total_variance
-        dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
-        if self.recipe.auxk and self.variant.auxk and len(dead):
-            loss = loss + self.recipe.auxk * auxk_loss(self.variant, x, step.x_hat, dead, self.recipe.auxk_latents or x.shape[1] // 2)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")
-        loss.backward()
+            step, loss = self.loss(x)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{type(self.variant).__name__} {self.variant.config}: loss is {loss.item()} after {self.tokens} tokens")
+            loss.backward()
         if self.unit:
             drop_parallel(self.variant.W_dec)
         clip(self.parameters, self.recipe.clip)
@@ -125,6 +120,16 @@ class Learner:
             unit_rows(self.variant.W_dec)
         self.tokens += len(x)
         return step
+
+    def loss(self, x: Float[Tensor, "batch d"]) -> tuple[Step, Float[Tensor, ""]]:
+        """The variant's step, and its loss over the stream's variance with what dead latents add; counts how long each has been silent."""
+        step = self.variant.step(x)
+        self.silent_for = torch.where(step.fired, 0, self.silent_for + len(x))
+        loss = step.loss / self.total_variance
+        dead = (self.silent_for >= self.recipe.dead_after).nonzero()[:, 0]
+        if self.recipe.auxk and self.variant.auxk and len(dead):
+            loss = loss + self.recipe.auxk * auxk_loss(self.variant, x, step.x_hat, dead, self.recipe.auxk_latents or x.shape[1] // 2)
+        return step, loss
 
     def note(self, step: Step, x: Float[Tensor, "batch d"]) -> None:
         """Adds a point to the curve: loss and final error over the stream's variance, the number of dead latents, and what the variant notes.

@@ -7,6 +7,7 @@ from typing import Any
 
 from sae_bench_htopk import plan, resume, weights
 from sae_bench_htopk.corpus import Corpus
+from sae_bench_htopk.estimate import disk
 from sae_bench_htopk.keys import Training, together
 from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.progress import Progress, note
@@ -44,7 +45,12 @@ class TrainingPass:
 
     def train_together(self, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
         """Trains these in one pass, from a snapshot if there is one, and saves their weights, checkpoints on the way; the pass' snapshots are then deleted."""
-        recipe, stream = self.stored.suite.train, self.stream(seed, found)
+        with closing(self.stream(seed, found)) as stream:
+            self.train_on(stream, trainings, seed, found)
+
+    def train_on(self, stream: Stream, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
+        """The same on a stream that stands where the snapshot does."""
+        recipe = self.stored.suite.train
         learners = {key: self.learner(kept[-1], stream) for key, kept in together(trainings).items()}
         active = {key: learner for key, learner in learners.items() if learner.variant.trained}
         snapshots = resume.Snapshots(self.stored.folder, list(learners), self.stored.suite.snapshot.minutes, self.now(), found)
@@ -54,14 +60,14 @@ class TrainingPass:
         taken = resume.restore(found, active) if found else 0
         due = sorted((training for training in trainings if training.learner in active), key=lambda training: training.steps)
         total = due[-1].steps * recipe.batch if due else 0
-        with closing(stream), Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
+        with Progress(f"seed {seed}: training {len(active)} SAEs", total, taken * recipe.batch) as progress:
             for tokens in train(list(active.values()), stream.batches(recipe.batch), taken=taken):
                 progress.reach(tokens)
                 while due and due[0].steps * recipe.batch == tokens:
                     self.save(training := due.pop(0), learners[training.learner], stream, snapshots.earlier)
                 if not due:
                     break
-                snapshots.keep(tokens // recipe.batch, stream, active)
+                snapshots.keep(tokens // recipe.batch, stream, active, {one.key: one.learner for one in due}, disk(self.stored.suite, due))
         snapshots.remove()
 
     def now(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """SAEs that are kept on the way: the same bits as the whole training has there, rows of their own, and a place of their own on the page."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sae_bench_htopk import leaderboard, plan, records, resume, suite, trainer
+from sae_bench_htopk import earlier, leaderboard, plan, records, resume, suite, trainer
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.board import assemble
 from sae_bench_htopk.keys import learners, together
@@ -102,12 +103,46 @@ def test_each_has_a_record_and_the_page_keeps_them_apart(done: Path) -> None:
     assert [stage.share for stage in board.earlier] == [0.25, 0.5] and board.records == without.records and not without.earlier
     text = page(board, {})
     apart = text[text.index("## On fewer tokens") : text.index("## More measures")]
-    digest = [line for line in page(without, {}).splitlines() if "digest" not in line]
-    assert [line for line in text.replace(apart, "").splitlines() if "digest" not in line] == digest
+    end = "## Where the numbers come from"
+    assert text.replace(apart, "").partition(end)[0] == page(without, {}).partition(end)[0]
+    assert f"Records: {len(found)} in" in text and f"Records: {len(alone)} in" in page(without, {})
     (row,) = [line for line in apart.splitlines() if line.startswith("| topk")]
     value = {share: next(r for r in record["rows"] if r["reading"]["k"] == 8 and r["native"]) for share, record in shares["topk"].items()}
     shown = [float(cell) for cell in row.strip("| ").split(" | ")[2:]]
     assert shown == pytest.approx([value[share]["values"]["explained_variance.ev"] for share in (0.25, 0.5, 1.0)], rel=0.005)
+
+
+def with_ev(found: list[records.Record], **ev: dict[float, float]) -> list[records.Record]:
+    """The records with these numbers at k = 8 by each variant's native selector, of the shares that are named; measured L0s are 8."""
+    kept = [copy.deepcopy(record) for record in found if record["sae"].get("share", 1.0) in ev.get(record["sae"]["variant"], {1.0: 0})]
+    for record in kept:
+        for row in record["rows"]:
+            if record["sae"]["variant"] in ev and row["reading"]["k"] == 8 and row["native"]:
+                row["values"] |= {"explained_variance.ev": ev[record["sae"]["variant"]][record["sae"].get("share", 1.0)], "sparsity.l0": 8.0}
+    return kept
+
+
+def test_who_was_ahead_is_said_of_what_both_stages_have(done: Path) -> None:
+    """A lead that turns, one that stays, and stages that cannot be compared: of those nothing is said."""
+    found = records.read_all(done / "leaderboard" / "small")
+    turned = with_ev(found, topk={0.25: 0.3, 0.5: 0.5, 1.0: 0.7}, batchtopk={0.25: 0.4, 0.5: 0.6, 1.0: 0.6})
+    assert "at k = 8 batchtopk was ahead after 0.5 of the tokens, topk after all" in earlier.verdict(assemble(turned))
+    assert "after 0.25" not in earlier.verdict(assemble(turned))
+    stayed = with_ev(found, topk={0.25: 0.5, 0.5: 0.6, 1.0: 0.7}, batchtopk={0.25: 0.4, 0.5: 0.5, 1.0: 0.6})
+    assert "at k = 8" not in earlier.verdict(assemble(stayed)) and earlier.verdict(assemble(stayed))
+    lacking = with_ev(found, topk={1.0: 0.7}, batchtopk={0.25: 0.8, 0.5: 0.8, 1.0: 0.6})
+    assert earlier.verdict(assemble(lacking)) == ""
+
+
+def test_checkpoints_alone_are_no_board(done: Path, tmp_path: Path) -> None:
+    """Their page says what they are, and the index of boards leaves it out."""
+    (folder := tmp_path / "small").mkdir()
+    for record in records.read_all(done / "leaderboard" / "small"):
+        if record["sae"].get("share", 1.0) < 1:
+            records.write(folder, record)
+    text = leaderboard.build(tmp_path, "small").read_text(encoding="utf-8")
+    assert "**No SAE here was trained to its end: all are checkpoints, after 0.5 of the tokens.**" in text and "## On fewer tokens" in text
+    assert "No board has been published yet." in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_checkpoint_that_is_wanted_later_is_trained_up_to_there(done: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +154,7 @@ def test_a_checkpoint_that_is_wanted_later_is_trained_up_to_there(done: Path, ma
     assert [(item.training.variant, item.training.share, item.todo) for item in todo] == [
         (name, share, "train") for name in ("topk", "batchtopk") for share in (0.25, 0.5)
     ]
+    assert {item.why for item in todo} == {"this share of the tokens was not kept"}
     fresh = [item.training for item in todo]
     assert [one.share for one in learners(fresh)] == [0.5, 0.5] and [len(kept) for kept in together(fresh).values()] == [2, 2]
     steps, take = [], trainer.Learner.take

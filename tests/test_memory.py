@@ -65,7 +65,7 @@ def test_what_is_held_grows_with_every_copy() -> None:
     one, all_of_them = memory.measuring(chosen, [(trainings[0], 1)]), memory.measuring(chosen, [(training, 1) for training in trainings])
     assert all_of_them - one == pytest.approx(26 * 2 * 4 * 65_536 * 2304, rel=0.01)
     assert not memory.fits(all_of_them, 80 * 10**9) and memory.fits(one, 80 * 10**9)
-    assert memory.measuring(chosen, [(trainings[0], 2)]) > one and memory.measuring(chosen, []) == 0 == memory.learning(chosen, [])
+    assert memory.measuring(chosen, [(trainings[0], 2)]) > one and memory.measuring(chosen, []) == 0 == memory.learning(chosen, [], "cpu")
 
 
 class Living(TorchDispatchMode):
@@ -155,7 +155,7 @@ HELD: dict[str, Callable[[Any], tuple[int, int]]] = {
         + sum(piece.values.nbytes + piece.latents.nbytes for piece in metric.codes.pieces),
         0,
     ),
-    "sparsity": lambda metric: (2 * bytes_of(metric.firing) + metric.lengths.nbytes, 0),
+    "sparsity": lambda metric: (bytes_of(metric.firing) + metric.lengths.nbytes, 0),
     "sparsity_curve": lambda metric: (0, sum(part.nbytes for part in metric.sums)),
 }
 
@@ -190,10 +190,14 @@ def test_what_metrics_keep_is_summed_over_readings_and_its_place_counts(monkeypa
     assert memory.wanted(chosen, [(training, 1)], reads, "cpu") == {"cpu": own + beside + host}
 
 
-def test_all_fits_only_if_every_device_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU with room enough is of no use where the host has none."""
-    monkeypatch.setattr(memory, "free", lambda device: {"cuda": 100, "cpu": 20}[device])
-    assert memory.all_fit({"cuda": 50, "cpu": 10}) and not memory.all_fit({"cuda": 50, "cpu": 11}) and not memory.all_fit({"cuda": 51, "cpu": 0})
+def test_a_gpu_elsewhere_says_nothing_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is here both are asked; of one that is not, its own memory alone; half of what is free may be taken."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100, 200))
+    monkeypatch.setattr(memory, "host", lambda: 20)
+    monkeypatch.setattr(memory, "container", lambda: None)
+    assert memory.there("cuda") == {"cuda": 100, "cpu": 20} and memory.there("cpu") == {"cpu": 20}
+    assert list(memory.there("H100")) == ["H100"]
+    assert memory.fits(50, 100) and not memory.fits(51, 100) and not memory.fits(0, None)
 
 
 def test_what_a_metric_says_of_its_memory_is_in_no_key(tmp_path: Path) -> None:

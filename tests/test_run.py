@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from sae_bench_htopk import memory, plugins, records, run, trainer
+from sae_bench_htopk import memory, plugins, records, trainer
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import SubjectModel
@@ -158,9 +158,9 @@ def test_a_running_threshold_is_a_row_and_one_that_was_never_kept_an_empty_one()
     """Read where training kept one; else no number, and the reason."""
     kind, reading = plugins.variant("batchtopk"), Reading(4, select="ema")
     variant = kind(kind.Config(k=4), 8, 32, 0)
-    assert not run.known(variant, reading) and run.known(variant, Reading(4))
+    assert not measuring_pass.known(variant, reading) and measuring_pass.known(variant, Reading(4))
     variant.ema_threshold.fill_(0.1)
-    assert run.known(variant, reading)
+    assert measuring_pass.known(variant, reading)
 
 
 def test_a_record_says_where_nested_dictionaries_end(finished: Path) -> None:

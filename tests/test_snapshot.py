@@ -85,7 +85,7 @@ def test_cutting_goes_on_where_it_stood(given: int) -> None:
 def saved(folder: Path, it: Stream, learners: dict[str, Learner], step: int = 1) -> snapshot.Snapshot:
     """A snapshot that went through the disk."""
     kept = Snapshots(folder, ["a"], 1e-9, MADE, None)
-    kept.keep(step, it, learners)
+    kept.keep(step, it, learners, {}, 0)
     assert kept.last is not None
     return snapshot.read(kept.last)
 
@@ -118,6 +118,10 @@ class Noisy(Variant):
         """One buffer more."""
         super().__init__(config, d, latents, seed)
         self.register_buffer("mean", torch.zeros(d))
+
+    def activation(self, scores: Tensor) -> Tensor:
+        """Draws too, also where dead latents are looked at."""
+        return super().activation(scores + 0.01 * torch.randn_like(scores))
 
     def step(self, x: Tensor) -> Step:
         """A dense step on disturbed x."""
@@ -233,6 +237,6 @@ def test_snapshots_come_by_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for second in range(0, 500, 10):
         now["seconds"] = float(second)
         before = kept.last
-        kept.keep(second, it, {})
+        kept.keep(second, it, {}, {}, 0)
         made += [second] * (kept.last != before)
     assert made == [120, 240, 360, 480]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sae_bench_htopk import estimate, leaderboard, memory, plan, plugins, records, suite, trainer, training_pass
+from sae_bench_htopk import estimate, leaderboard, memory, plan, plugins, records, suite, suite_fields, trainer, training_pass
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.keys import Training
 from sae_bench_htopk.lm import SubjectModel
@@ -63,7 +63,7 @@ def test_gemma_in_parts_is_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = suite.load("gemma2_2b")
     items = [made("topk", 65_536, seed) for seed in range(8)]
     numbers = 2 * 65_536 * 2304
-    beside = 6 * numbers + 8 * 8192 * 65_536 + 4 * 2304 * (2 * 65_536 + 2**17)
+    beside = 6 * numbers + 8 * 8192 * 65_536 + 4 * 2304 * (5 * 65_536 + 2**17)
     for free, wanted in (
         (2 * (beside + 8 * 12 * numbers), [8]),
         (2 * (beside + 5 * 12 * numbers), [5, 3]),
@@ -99,8 +99,12 @@ def test_a_gpus_snapshots_pass_through_the_host(monkeypatch: pytest.MonkeyPatch)
     large, little = made("topk", 65_536), made("topk", 32_768)
     parts = [Pass([], [[little.training, large.training], [little.training]])]
     peaks = estimate.peaks(chosen, parts, "cuda")
-    assert peaks == {"cuda": memory.learning(chosen, parts[0].trainings[0]), "cpu": 12 * numbers}
-    assert estimate.peaks(chosen, parts, "cpu") == {"cpu": peaks["cuda"]}
+    assert peaks == {"cuda": memory.learning(chosen, parts[0].trainings[0], "cuda"), "cpu": 12 * numbers}
+    blocks = 4 * 2304 * 65_536  # one each
+    assert estimate.peaks(chosen, parts, "cpu") == {"cpu": peaks["cuda"] - 3 * blocks}
+    pinned = replace(chosen, blocks=suite_fields.Blocks(on="pinned"))
+    held = 5 * blocks + 4 * 2304 * 2**17
+    assert estimate.peaks(pinned, parts, "cuda") == {"cuda": peaks["cuda"] - held, "cpu": 12 * numbers + held}
 
 
 @pytest.mark.usefixtures("no_page")
