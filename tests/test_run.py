@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from sae_bench_htopk import memory, plugins, records, trainer
+from sae_bench_htopk import measuring_pass, memory, plugins, records, trainer
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.contract import Reading
 from sae_bench_htopk.lm import SubjectModel
