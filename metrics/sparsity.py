@@ -43,10 +43,10 @@ class Sparsity(Metric):
 
     @classmethod
     def kept_bytes(cls, setting: Setting) -> tuple[int, int]:
-        """Counts of the pairs of document and latent that met, at most one for each code, and rows by number of codes."""
+        """Counts of the pairs of document and latent that met, at most one for each code, and rows by number of codes, up to twice k."""
         pairs, k = setting.documents * setting.usable, setting.k or 0
         met = min(pairs, k * sum(setting.rows)) if k and setting.rows else pairs
-        return 8 * met + (8 * (k + 1) + 4) * setting.documents, 0
+        return 8 * met + 8 * setting.documents * (2 * k + 1), 0
 
     def update(self, batch: Batch) -> None:
         """Counts rows by document and number of codes, and firings by document and latent."""

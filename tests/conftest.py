@@ -1,11 +1,12 @@
 """One thread for every test, since a shared machine is otherwise a hundred times slower; and --variants and --metrics for plug-ins of one's own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from sae_bench_htopk import plugins
+from sae_bench_htopk import plugins, resampling
 
 torch.set_num_threads(1)
 
@@ -22,3 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins.add_folder("variants", directory)
     for directory in config.getoption("--metrics"):
         plugins.add_folder("metrics", directory)
+
+
+@pytest.fixture(scope="module")
+def few_draws() -> Iterator[None]:
+    """A tenth of the draws behind each interval: half of what a small run takes, where intervals are not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "RESAMPLES", 10)
+        for known in (resampling.draws, resampling.fingerprint):
+            known.cache_clear()
+        yield
+    for known in (resampling.draws, resampling.fingerprint):
+        known.cache_clear()

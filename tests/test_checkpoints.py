@@ -48,7 +48,7 @@ def file(folder: Path, item: Item) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(few_draws: None, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole suite with its page."""
     folder = tmp_path_factory.mktemp("done")
     assert main(arguments(material, folder)) == 0

@@ -42,7 +42,7 @@ def arguments(material: Path, folder: Path, saes: object = SAES, **changes: obje
 
 
 @pytest.fixture(scope="module", autouse=True)
-def undrawn() -> Iterator[None]:
+def undrawn(few_draws: None) -> Iterator[None]:
     """Pages are made of records alone, which are compared; drawing them would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leaderboard, "build", lambda root, name: root / f"{name}.md")

@@ -38,7 +38,7 @@ def made(name: str, latents: int, seed: int = 0) -> Item:
 
 
 @pytest.fixture
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_page(few_draws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its figures would take most of the time."""
     monkeypatch.setattr(leaderboard, "build", lambda root, name: root / name)
 
