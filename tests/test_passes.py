@@ -25,7 +25,7 @@ SEED_1 = {"metrics": [*CHANGES["metrics"], {"metric": "sparsity_curve", "only": 
 
 
 @pytest.fixture(scope="module")
-def finished(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(few_draws: None, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("two")
     assert main(arguments(material, folder)) == 0

@@ -76,8 +76,8 @@ def suite(material: Path, folder: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def finished(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def finished(few_draws: None, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the small suite."""
     folder = tmp_path_factory.mktemp("finished")
     assert main(["run", str(suite(material, folder)), "--output", str(folder), "--device", "cpu"]) == 0

@@ -27,7 +27,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def finished(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(few_draws: None, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("sound")
     assert main(arguments(material, folder)) == 0
