@@ -17,6 +17,7 @@ from sae_bench_htopk.suite import Suite
 
 SPARSE_SHARE = 0.25  # of a matrix product's speed, reached by a training step as a whole; a rough figure from one profile of the quickstart
 READ = 800.0  # operations per token, reading and d that decoding and metrics are worth; likewise
+RESULTS = 6e10  # operations of a product that take as long as the results of a reading's metrics, intervals with them; from the quickstart's records
 SHARED_RUNS = 3  # of the model after the hook point, for all readings of a pass: untouched, with zeros and with the mean
 MODEL_SHARE = 0.5  # the same for the language model's forward pass
 ADAM = 24  # bytes of a weight that a step cannot but move: the weight and two moments, float32, read and written
@@ -31,6 +32,7 @@ class Pace(NamedTuple):
     model: float  # the language model's layers, in its own dtype
     head: float  # from its last hidden states to logits, in float32
     memory: float = math.inf
+    host: float = math.inf  # of products in float32 on the host, where metrics work out their results; infinitely many where it is not here
 
 
 class Work(NamedTuple):
@@ -42,11 +44,12 @@ class Work(NamedTuple):
     read: float
     model: float
     head: float
+    results: float  # not operations, but what as many take
 
     def seconds(self, pace: Pace) -> tuple[float, float]:
         """Of training and of evaluation: one thing after the other."""
         train = self.learn / pace.sae + self.moved / pace.memory + self.harvest / pace.model
-        return train, self.read / pace.sae + self.model / pace.model + self.head / pace.head
+        return train, self.read / pace.sae + self.model / pace.model + self.head / pace.head + self.results / pace.host
 
     def training(self) -> float:
         """Operations."""
@@ -130,7 +133,8 @@ def work(suite: Suite, parts: Sequence[Pass]) -> Work:
     learn = sum(step_flops(suite, training) * tokens_of(training) for group in groups for training in group)
     moved = sum(step_bytes(suite, training) * training.steps for group in groups for training in group)
     seen = sum(max(map(tokens_of, group)) for group in groups)
-    return Work(learn, moved, seen * before, *evaluating(suite, [part.items for part in parts]))
+    readings = sum(len(some) for part in parts for *_, some in reads(part.items))
+    return Work(learn, moved, seen * before, *evaluating(suite, [part.items for part in parts]), RESULTS * readings)
 
 
 def tokens_of(training: Training) -> int:
@@ -144,7 +148,8 @@ def pace(device: str, dtype: str) -> Pace:
         return Pace(known.float32, known.bfloat16 if dtype == "bfloat16" else known.float32, known.float32, known.copy)
     product = measured_speed(device)
     model = product if dtype == "float32" else measured_speed(device, dtype)
-    return Pace(product * SPARSE_SHARE, model * MODEL_SHARE, product * MODEL_SHARE)
+    host = product if device == "cpu" else measured_speed("cpu")
+    return Pace(product * SPARSE_SHARE, model * MODEL_SHARE, product * MODEL_SHARE, host=host)
 
 
 def peaks(suite: Suite, parts: Sequence[Pass], device: str) -> dict[str, int]:

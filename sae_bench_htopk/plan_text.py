@@ -88,7 +88,7 @@ def times(work: estimate.Work, device: str, dtype: str) -> list[str]:
     train, evaluate = map(spoken, work.seconds(estimate.pace(device, dtype)))
     if (known := rates.MEASURED.get(device)) is None:
         guess = "" if device == "cpu" else "; what share of a product's speed it reaches was measured on a CPU alone"
-        return [f"time:     about {train} of training, {evaluate} of evaluation on this {device}, beside metrics' own work{guess}"]
+        return [f"time:     about {train} of training, {evaluate} of evaluation on this {device}{guess}"]
     of_model = f"the language model at {known.bfloat16 / 1e12:.0f} TFLOP/s, " if dtype == "bfloat16" else ""
     in_float32 = "SAEs and predictions" if of_model else "SAEs and the language model"
     return [

@@ -62,6 +62,7 @@ class Tokenizing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Ends them, whatever has happened."""
         if self.pool is not None:
+            give_up_writing(self.pool)
             self.pool.shutdown(cancel_futures=True)
         if self.inside is not None:
             self.inside.unlink(missing_ok=True)
@@ -159,6 +160,12 @@ class Ahead(Reader[Document]):
     def state(self) -> State:
         """Where reading stands behind the last document given."""
         return self.before
+
+
+def give_up_writing(pool: ProcessPoolExecutor) -> None:
+    """Ends what a pool writes to a process that is gone, for which Python before 3.12 waits for ever (gh-94777): it reads the same pipe itself."""
+    if getattr(pool, "_broken", False) and (queue := getattr(pool, "_call_queue", None)) is not None:
+        queue._reader.close()
 
 
 def begin(inside: str) -> None:

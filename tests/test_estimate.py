@@ -67,5 +67,5 @@ def test_the_language_model_runs_anew_in_every_pass_and_after_the_hook_for_every
 def test_a_pace_is_the_models_own_where_it_is_not_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of two products, each measured in its own dtype; a language model in float32 is measured once."""
     monkeypatch.setattr(estimate, "measured_speed", lambda device, dtype="float32": {"float32": 1e9, "bfloat16": 16e9}[dtype])
-    assert estimate.pace("cuda", "bfloat16") == (0.25e9, 8e9, 0.5e9, float("inf"))
-    assert estimate.pace("cpu", "float32") == (0.25e9, 0.5e9, 0.5e9, float("inf"))
+    assert estimate.pace("cuda", "bfloat16") == (0.25e9, 8e9, 0.5e9, float("inf"), 1e9)
+    assert estimate.pace("cpu", "float32") == (0.25e9, 0.5e9, 0.5e9, float("inf"), 1e9)

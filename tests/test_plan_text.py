@@ -13,7 +13,7 @@ from sae_bench_htopk.rates import Rate
 def test_a_plan_for_a_gpu_that_is_not_here_is_the_least_time_at_a_rate_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """SAEs and the head in float32, layers in the model's own dtype, and bytes at the copy's rate, one after the other: as counted by hand."""
     monkeypatch.setattr(rates, "MEASURED", {"X1": Rate(10e12, 1e12, 2e12, 2**36, "Maker X1", "a product")})
-    work = Work(learn=3.6e15, moved=3.6e15, harvest=3.6e16, read=3e13, model=3e14, head=6e13)
+    work = Work(learn=3.6e15, moved=3.6e15, harvest=3.6e16, read=3e13, model=3e14, head=6e13, results=9e15)
     lines = plan_text.times(work, "X1", "bfloat16")  # 1 hour, half an hour and 1 hour; 30, 30 and 60 seconds
     assert lines[0] == "time:     at least 2.5 hours of training, 2.0 min of evaluation on one Maker X1, beside metrics' own work:"
     assert "the language model at 10 TFLOP/s, memory at 2,000 GB/s (measured: a product)" in lines[1]
