@@ -1,6 +1,7 @@
 """Reads items in turn and knows its place: reading can go on from a state that was saved, and waits out faults of the network."""
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -19,9 +20,9 @@ END = object()
 class Reader(Iterator[Item]):
     """Items in turn; `state` says as JSON where it stands, behind the last item given."""
 
+    @abstractmethod
     def state(self) -> State:
         """What is wanted to read on from here."""
-        raise NotImplementedError
 
 
 class Listed(Reader[Item]):
