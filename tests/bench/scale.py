@@ -4,7 +4,7 @@ python -m tests.bench.scale                             # 5 SAEs of 65,536 laten
 python -m tests.bench.scale 3 256 8192 32 2048 200      # learners, d, latents, k, batch, steps
 
 TopK, one seed each, on a few made-up batches in turn. The clock starts after the first steps. Memory is that of the GPU's tensors, or of the whole
-process; what it is at the end is compared with what it was at step 100. No latent is silent for long enough to be dead, so AuxK is idle.
+process; what it is at the end is compared with what it was at step 100 and half way. No latent is silent for long enough to be dead, so AuxK is idle.
 Prints what the roofline was made of, and a row of a Markdown table.
 """
 
@@ -43,6 +43,7 @@ class Found(NamedTuple):
     of_learner: float  # the mean of one learner's
     peak: float  # MB
     at_mark: float
+    at_half: float
     at_end: float
 
 
@@ -61,22 +62,22 @@ def measure(load: Load, device: str) -> Found:
     made = [x.to(device) for x in data(shape.d, shape.batch, min(DISTINCT, steps))]
     learners = [learner(shape, steps, seed, device) for seed in range(load.learners)]
     first, mark = min(WARM_UP, steps // 2), min(MARK, steps // 2)
-    begun = ended = at_mark = at_end = looked = 0.0
+    begun = ended = at_mark = at_half = at_end = looked = 0.0
     spent = [0.0] * load.learners
     for step, _ in enumerate(train(learners, itertools.cycle(made)), 1):
         if step == first:
             begun, spent = finished(device), [one.seconds for one in learners]
-        if step == mark:
+        if step in (mark, steps // 2):
             clock = finished(device)
-            at_mark = held(device)
-            looked = finished(device) - clock
+            at_mark, at_half = (held(device) if step == mark else at_mark), held(device)
+            looked += finished(device) - clock
         if step == steps:  # inside the loop, as at the mark, while the last batch's tensors are still there
             ended, at_end = finished(device), held(device)
     if failed := [one.failed for one in learners if one.failed]:
         raise FloatingPointError("; ".join(failed))
     counted = steps - first
     each = sum(one.seconds - before for one, before in zip(learners, spent, strict=True)) / load.learners
-    return Found((ended - begun - looked) / counted, each / counted, most_held(device), at_mark, at_end)
+    return Found((ended - begun - looked) / counted, each / counted, most_held(device), at_mark, at_half, at_end)
 
 
 def row(load: Load, found: Found, top: Peaks) -> dict[str, object]:
@@ -85,8 +86,8 @@ def row(load: Load, found: Found, top: Peaks) -> dict[str, object]:
     return {
         "learners": load.learners, "d": shape.d, "latents": f"{shape.latents:,}", "k": shape.k, "batch": shape.batch, "steps": load.steps,
         "tokens/s, each to all learners": f"{shape.batch / found.seconds:,.0f}", "tokens/s of one learner": f"{shape.batch / found.of_learner:,.0f}",
-        "MB at most": f"{found.peak:,.0f}", f"at step {min(MARK, load.steps // 2)}": f"{found.at_mark:,.0f}", "at the end": f"{found.at_end:,.0f}",
-        "more by": f"{found.at_end / found.at_mark - 1:+.2%}", "of the roofline": f"{load.learners * step_seconds(shape, top) / found.seconds:.1%}",
+        "MB at most": f"{found.peak:,.0f}", f"at step {min(MARK, load.steps // 2)}": f"{found.at_mark:,.0f}", "half way": f"{found.at_half:,.0f}",
+        "at the end": f"{found.at_end:,.0f}", "end over half": f"{found.at_end / found.at_half - 1:+.2%}", "of the roofline": f"{load.learners * step_seconds(shape, top) / found.seconds:.1%}",
     }  # fmt: skip
 
 
