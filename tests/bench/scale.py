@@ -87,7 +87,8 @@ def row(load: Load, found: Found, top: Peaks) -> dict[str, object]:
         "learners": load.learners, "d": shape.d, "latents": f"{shape.latents:,}", "k": shape.k, "batch": shape.batch, "steps": load.steps,
         "tokens/s, each to all learners": f"{shape.batch / found.seconds:,.0f}", "tokens/s of one learner": f"{shape.batch / found.of_learner:,.0f}",
         "MB at most": f"{found.peak:,.0f}", f"at step {min(MARK, load.steps // 2)}": f"{found.at_mark:,.0f}", "half way": f"{found.at_half:,.0f}",
-        "at the end": f"{found.at_end:,.0f}", "end over half": f"{found.at_end / found.at_half - 1:+.2%}", "of the roofline": f"{load.learners * step_seconds(shape, top) / found.seconds:.1%}",
+        "at the end": f"{found.at_end:,.0f}", "end over half": f"{found.at_end / found.at_half - 1:+.2%}",
+        "of the roofline": f"{load.learners * step_seconds(shape, top) / found.seconds:.1%}",
     }  # fmt: skip
 
 
