@@ -20,7 +20,7 @@ from sae_bench_htopk.lm import SubjectModel
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.outlook import Outlook
 from sae_bench_htopk.progress import Progress, note
-from sae_bench_htopk.provenance import provenance
+from sae_bench_htopk.provenance import peak_memory, provenance
 from sae_bench_htopk.recording import Read, Recorder, shell_ends
 from sae_bench_htopk.showing import Shown
 from sae_bench_htopk.stored import Stored, unusable
@@ -60,11 +60,11 @@ class MeasuringPass:
             rows.setdefault(read.training.key, []).extend(made)
         spent = (time.monotonic() - clock) / max(1, len(items))
         latents = Comparing(self.stored, self.trainings).latents(reads, x)
-        taken = time.monotonic() - clock
+        taken, most = time.monotonic() - clock, peak_memory(self.stored.device)  # once: all records of a pass say the same of it
         for item in items:
             key = item.training.key
             record = recorder.record(item, known[key], stories[key], rows[key], spent)
-            record["cost"]["pass"] = outlook.taken(key, taken, self.stored.device, known[key].get("cost", {}))
+            record["cost"]["pass"] = outlook.taken(key, taken, most, known[key].get("cost", {}))
             records.write(self.stored.records, record | of_latents(known[key], latents.get(key, {})))
 
     def load(self, items: Sequence[plan.Item]) -> tuple[list[Read], Units, dict[str, dict[str, Any]]]:

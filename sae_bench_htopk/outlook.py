@@ -6,7 +6,7 @@ from typing import Any
 
 from sae_bench_htopk import estimate, memory
 from sae_bench_htopk.plan import Pass
-from sae_bench_htopk.provenance import peak_memory, resident
+from sae_bench_htopk.provenance import resident
 from sae_bench_htopk.suite import Suite
 
 
@@ -33,10 +33,12 @@ class Outlook:
     memory: Mapping[str, int]
     training: Trained
 
-    def taken(self, key: str, evaluated: float, device: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What the cost in the record of one training says of the pass; of training that an earlier run did, what the record `before` says."""
+    def taken(self, key: str, evaluated: float, most: Mapping[str, int | None], before: Mapping[str, Any]) -> dict[str, Any]:
+        """What the cost in the record of one training says of the pass, which took these seconds and at `most` these bytes.
+
+        Of training that an earlier run did, what the record `before` says.
+        """
         training = self.training.taken() if key in self.training.planned else before.get("pass", {}).get("train_seconds")
-        most = peak_memory(device)
         return {
             "saes": self.saes,
             **({"train_seconds": training} if training else {}),

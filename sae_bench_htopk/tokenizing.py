@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -165,7 +165,8 @@ class Ahead(Reader[Document]):
 def give_up_writing(pool: ProcessPoolExecutor) -> None:
     """Ends what a pool writes to a process that is gone, for which Python before 3.12 waits for ever (gh-94777): it reads the same pipe itself."""
     if getattr(pool, "_broken", False) and (queue := getattr(pool, "_call_queue", None)) is not None:
-        queue._reader.close()
+        with suppress(OSError):  # its own thread may be closing it at the same moment
+            queue._reader.close()
 
 
 def begin(inside: str) -> None:

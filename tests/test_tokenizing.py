@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -21,7 +23,7 @@ from sae_bench_htopk.checkpoint import ASSETS
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document, Hub, TextError
-from sae_bench_htopk.tokenizing import Tokenizing
+from sae_bench_htopk.tokenizing import Tokenizing, give_up_writing
 from sae_bench_htopk.windows import Cut, Position, Window
 
 MODEL = ASSETS / "pycode_gemma2"
@@ -152,7 +154,7 @@ import os, signal, sys, threading, time
 from transformers import PreTrainedTokenizerFast
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document, TextError
-from sae_bench_htopk.tokenizing import Tokenizing
+from sae_bench_htopk.tokenizing import Tokenizing, give_up_writing
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs the tests in the background has switched off
     with Tokenizing(PreTrainedTokenizerFast.from_pretrained(sys.argv[1]), 2) as made:
@@ -196,7 +198,7 @@ from transformers import PreTrainedTokenizerFast
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document
-from sae_bench_htopk.tokenizing import Tokenizing
+from sae_bench_htopk.tokenizing import Tokenizing, give_up_writing
 if __name__ == "__main__":
     with Tokenizing(PreTrainedTokenizerFast.from_pretrained(sys.argv[2]), 2) as made:
         ahead = made.ahead(Listed([Document(str(n), "x = 1\\n" * 9, "") for n in range(9)]))
@@ -237,3 +239,15 @@ def alive(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")
     return not (status.is_file() and status.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def test_a_pipe_that_its_own_thread_has_closed_ends_nothing() -> None:
+    """Where the pool's thread and ours close the same end at one moment, the second finds a closed descriptor."""
+    with ProcessPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        one, other = multiprocessing.Pipe(duplex=False)
+        os.close(one.fileno())  # as its thread would, between our look and our close
+        patch.setattr(pool, "_broken", "a process is gone")
+        patch.setattr(pool, "_call_queue", SimpleNamespace(_reader=one))
+        give_up_writing(pool)
+    assert one.closed
+    other.close()
