@@ -154,7 +154,7 @@ import os, signal, sys, threading, time
 from transformers import PreTrainedTokenizerFast
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document, TextError
-from sae_bench_htopk.tokenizing import Tokenizing, give_up_writing
+from sae_bench_htopk.tokenizing import Tokenizing
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs the tests in the background has switched off
     with Tokenizing(PreTrainedTokenizerFast.from_pretrained(sys.argv[1]), 2) as made:
@@ -198,7 +198,7 @@ from transformers import PreTrainedTokenizerFast
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.reader import Listed
 from sae_bench_htopk.text import Document
-from sae_bench_htopk.tokenizing import Tokenizing, give_up_writing
+from sae_bench_htopk.tokenizing import Tokenizing
 if __name__ == "__main__":
     with Tokenizing(PreTrainedTokenizerFast.from_pretrained(sys.argv[2]), 2) as made:
         ahead = made.ahead(Listed([Document(str(n), "x = 1\\n" * 9, "") for n in range(9)]))
