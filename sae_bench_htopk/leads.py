@@ -1,7 +1,7 @@
 """By how much one SAE beats another at one measured L0, and how far the text and the seeds could move that."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, variance
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from sae_bench_htopk.markdown import words
 from sae_bench_htopk.resampling import FEWEST
 from sae_bench_htopk.saes import COMPARED, L0, Row, Sae, value_of
 
-NORMAL = 1.96  # standard errors in half a 95% interval, where the error is known well
+LEVEL = 0.95  # of every interval
 STEEPER = 2.0  # beyond its readings a curve may be as much steeper than between them
 SAME_L0 = 1e-3  # relative: two L0s that are no further apart than this are one
 ROUNDING = 1e-9  # a lead that is no larger is one of the arithmetic
@@ -62,31 +62,70 @@ class Held(NamedTuple):
         return min(int(record["text"].get("held_out_documents") or 0) for record in self.sae.records)
 
 
+class Noise(NamedTuple):
+    """How far one source of noise moves a difference: its standard error, and the degrees of freedom that this is known with."""
+
+    error: float
+    freedom: float = math.inf
+
+    def half(self) -> float:
+        """Half the 95% interval, by Student's t."""
+        return float(stats.t.ppf((1 + LEVEL) / 2, self.freedom)) * self.error if self.error else 0.0
+
+    def p(self, value: float) -> float:
+        """How likely noise alone is to give a value as large as this or larger."""
+        return float(stats.t.sf(value / self.error, self.freedom)) if self.error else 0.0 if value > ROUNDING else 1.0
+
+
+def together(noises: Collection[Noise]) -> Noise:
+    """Independent sources at once, with the degrees of freedom of Welch and Satterthwaite."""
+    total = sum(noise.error**2 for noise in noises)
+    freedom = total**2 / known if (known := sum(noise.error**4 / noise.freedom for noise in noises)) else math.inf
+    return Noise(math.sqrt(total), freedom)
+
+
 class Lead(NamedTuple):
-    """How much better one SAE is than another at one L0, and half the 95% intervals of that by two sources of noise."""
+    """How much better one SAE is than another at one L0, and how far two sources of noise could move that."""
 
     value: float  # positive where the first is better, whichever way is better
-    documents: float | Missing
-    seeds: float | Missing
+    documents: Noise | Missing
+    seeds: Noise | Missing
     l0s: tuple[float, float] | None = None  # where each stands, if they could not be brought to one L0
     by_l0: float = math.inf  # what the two L0s alone could then make of it
     interpolated: bool = False
 
-    def halves(self) -> dict[str, float]:
+    def known(self) -> dict[str, Noise]:
         """The noise that is known, by its source."""
-        return {name: half for name, half in (("documents", self.documents), ("seeds", self.seeds)) if not isinstance(half, Missing)}
+        return {name: noise for name, noise in (("documents", self.documents), ("seeds", self.seeds)) if not isinstance(noise, Missing)}
+
+    def tests(self) -> dict[str, Noise]:
+        """All that a difference must be larger than: each source of noise, and those that are known together."""
+        return self.known() | {"both together": together(self.known().values())}
+
+    def half(self) -> float:
+        """Half the 95% interval by the noise that is known: the widest by one source, or by all together."""
+        return max(noise.half() for noise in self.tests().values())
+
+    def p(self, least: float = 0.0) -> float:
+        """How likely noise alone is to give such a value where the truth is `least`, one-sided: the most by any of `tests`.
+
+        What a difference in L0 could make of it counts against it. Double it for a difference of either sign; 1 if nothing of its noise is known.
+        """
+        return max(noise.p(self.value - self.allowed() - least) for noise in self.tests().values()) if self.known() else 1.0
+
+    def allowed(self) -> float:
+        """What the value may owe to two L0s that differ."""
+        return 0.0 if self.l0s is None else self.by_l0
 
     def doubts(self) -> list[str]:
         """What it was tested for and is not clear of."""
-        halves = self.halves()
-        found = [name for name, half in halves.items() if self.value <= max(half, ROUNDING)]
-        if not found and self.value <= math.hypot(*halves.values()):
-            found = ["both together"]
+        found = [name for name, noise in self.tests().items() if self.known() and self.value <= max(noise.half(), ROUNDING)]
+        found = [name for name in found if name != "both together"] or found
         return found + ["L0"] * (self.l0s is not None and self.value <= self.by_l0)
 
     def untested(self) -> dict[str, str]:
         """What it was not tested for, and why."""
-        return {name: half.reason for name, half in (("documents", self.documents), ("seeds", self.seeds)) if isinstance(half, Missing)}
+        return {name: noise.reason for name, noise in (("documents", self.documents), ("seeds", self.seeds)) if isinstance(noise, Missing)}
 
 
 def held(sae: Sae, column: str, k: int) -> Held:
@@ -106,8 +145,8 @@ def lead(column: str, k: int, one: Sae, other: Sae) -> Lead:
     return Lead(value, *noise, l0s if apart else None, by_l0, mine.interpolated() or theirs.interpolated())
 
 
-def over_documents(mine: Held, theirs: Held) -> float | Missing:
-    """1.96 standard deviations of the difference, paired draw by draw, or why the two do not pair."""
+def over_documents(mine: Held, theirs: Held) -> Noise | Missing:
+    """The standard deviation of the difference, paired draw by draw, or why the two do not pair."""
     rows = mine.rows() + theirs.rows()
     if len(mine.texts() | theirs.texts()) > 1:
         return Missing("measured on different text")
@@ -123,7 +162,7 @@ def over_documents(mine: Held, theirs: Held) -> float | Missing:
         np.mean([np.sum([share * np.array(row["draws"][one.column]) for share, row in found], axis=0) for found in one.parts.values()], axis=0)
         for one in (mine, theirs)
     )
-    return float(NORMAL * np.std(one - other, ddof=1))
+    return Noise(float(np.std(one - other, ddof=1)), min(documents, len(one)) - 1)  # known by no more documents than there are, and no more draws
 
 
 def drawn_by(row: Row, column: str) -> str:
@@ -132,15 +171,11 @@ def drawn_by(row: Row, column: str) -> str:
     return str(found.get(column.partition(".")[0]) if isinstance(found, Mapping) else found)
 
 
-def over_seeds(mine: Sequence[float], theirs: Sequence[float]) -> float | Missing:
-    """Half the 95% interval of a difference of means over seeds, taken as independent: Student's t with Welch's degrees of freedom."""
+def over_seeds(mine: Sequence[float], theirs: Sequence[float]) -> Noise | Missing:
+    """That of a difference of means over seeds, taken as independent, with Welch's degrees of freedom."""
     if min(len(mine), len(theirs)) < 2:
         return Missing("one seed alone")
-    one, other = variance(mine) / len(mine), variance(theirs) / len(theirs)
-    if not one + other:
-        return 0.0
-    freedom = (one + other) ** 2 / (one**2 / (len(mine) - 1) + other**2 / (len(theirs) - 1))
-    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(one + other)
+    return together([Noise(math.sqrt(variance(values) / len(values)), len(values) - 1) for values in (mine, theirs)])
 
 
 def sign(column: str) -> float:

@@ -14,11 +14,12 @@ NOTE = (
     "readings on both sides (~), also where a reading within 2% of k makes the headline, so the two may differ in the last digits, and a lead may vanish "
     "or turn. Without readings on both sides a number is as it was read; if the two L0s then differ by more than 0.1%, they stand behind the lead, which "
     "is clear only if it is more than twice what that difference makes on the steepest stretch of either SAE's readings. "
-    "Over documents: 1.96 standard errors, which is the standard deviation of the lead over draws of documents with replacement, the same "
+    "Over documents: half the 95% interval whose standard error is the standard deviation of the lead over draws of documents with replacement, the same "
     "draws for both SAEs, each one's seeds averaged in every draw; 100 draws give it to 7%. Each draw is interpolated with the shares that the measured "
     "L0s give the readings: that a draw has an L0 of its own is ignored, so what this does to the number is part of the interval. Over seeds: half the 95% "
     "interval of a difference of means, sqrt(s1²/n1 + s2²/n2) times Student's t with Welch's degrees of freedom. Clear: the lead is larger than "
-    "each of the two, and than both together, sqrt(documents² + seeds²). Both SAEs were picked by these same numbers, and nothing is corrected for the "
+    "each of the two, and than half the interval of both errors together (Satterthwaite's degrees of freedom). Both SAEs were picked by these same "
+    "numbers, and nothing is corrected for the "
     "number of pairs."
 )
 SAMPLE = "It stands for CKA over all rows, for which documents are not drawn: no lead in CKA itself is tested."
@@ -30,7 +31,7 @@ def verdict(found: Lead) -> str:
     if doubts:
         return f"not clear: {'; '.join(doubts)}" + (f" ({words(untested)} not tested)" if untested else "")
     if untested:
-        return f"not tested: {words(untested)}" + "".join(f" (clear of {name})" for name in found.halves())
+        return f"not tested: {words(untested)}" + "".join(f" (clear of {name})" for name in found.known())
     return "clear"
 
 
@@ -50,9 +51,9 @@ def table(board: Board, column: str) -> str:
 
 def cells(found: Lead) -> tuple[str, str | Missing, str | Missing]:
     """The lead to the digits that the wider noise supports, and both noises to no more than they are known to."""
-    value = rounded(found.value, max(found.halves().values(), default=0.0), digits=2)
+    value = rounded(found.value, max((noise.half() for noise in found.known().values()), default=0.0), digits=2)
     l0s = f" (L0 {rounded(found.l0s[0], digits=4)} against {rounded(found.l0s[1], digits=4)})" if found.l0s else ""
-    documents, seeds = (half if isinstance(half, Missing) else f"±{rounded(half, half)}" for half in (found.documents, found.seeds))
+    documents, seeds = (noise if isinstance(noise, Missing) else f"±{rounded(noise.half(), noise.half())}" for noise in (found.documents, found.seeds))
     return f"{'~' if found.interpolated else ''}{value}{l0s}", documents, seeds
 
 

@@ -17,6 +17,7 @@ from sae_bench_htopk.saes import DELTA, EV, L0, Sae
 from tests.made_up_text import LATENTS, read
 from tests.test_leaderboard import Made, make
 
+HELD_OUT = 60  # documents in the records of test_leaderboard
 Drawn = Mapping[int, Sequence[float]]  # k -> what draws of documents gave
 
 
@@ -45,14 +46,24 @@ def lead(column: str, k: int, *records: Made, of: tuple[str, str] = ("topk", "ba
 
 def half(column: str, k: int, *records: Made) -> float | Missing:
     """Half the interval over documents of TopK's lead over BatchTopK."""
-    return lead(column, k, *records).documents
+    return half_of(lead(column, k, *records).documents)
+
+
+def t_of(known_by: int) -> float:
+    """Standard errors in half a 95% interval whose error is known by so many draws, or documents if they are fewer."""
+    return float(stats.t.ppf(0.975, min(known_by, HELD_OUT) - 1))
+
+
+def half_of(noise: leads.Noise | Missing) -> float | Missing:
+    """Half its interval."""
+    return noise if isinstance(noise, Missing) else noise.half()
 
 
 def test_the_difference_is_taken_draw_by_draw() -> None:
     """Where both numbers swing alike by far more than they differ, only what they differ by is left: 0 and 0.2 in turn have a deviation of 0.1."""
     swings, differ = np.random.default_rng(3).normal(0, 50, 1000), np.tile([0.0, 0.2], 500)
     found = half(EV, 8, record("topk", 0, {8: 1.0}, {8: swings + differ}), record("batchtopk", 0, {8: 0.5}, {8: swings}))
-    assert found == pytest.approx(0.196, rel=1e-3)
+    assert found == pytest.approx(t_of(1000) * 0.1, rel=1e-3)
 
 
 def test_where_lower_is_better_the_lead_is_turned() -> None:
@@ -76,7 +87,7 @@ def test_draws_are_interpolated_as_the_number_is() -> None:
     theirs = record("batchtopk", 0, {8: 0.1}, {8: [0.1] * 100})
     found = lead(EV, 8, ours, theirs)
     assert found.value == pytest.approx(0.3 * 2 / 3 + 0.7 / 3 - 0.1) and found.interpolated
-    assert found.documents == pytest.approx(1.96 * 2 / 3 * np.linspace(0, 3, 100).std(ddof=1))
+    assert half_of(found.documents) == pytest.approx(t_of(100) * 2 / 3 * np.linspace(0, 3, 100).std(ddof=1))
     ours["rows"][0]["draws"] = {}
     assert half(EV, 8, ours, theirs) == Missing("a record holds no draws of documents for it")
 
@@ -131,7 +142,7 @@ def test_what_was_not_measured_alike_does_not_pair(change: object, reason: str) 
     """Text, model, draws: whatever differs, there is no interval, and the reason is said."""
     one, other = (record(name, 0, {8: 0.5}, {8: [0.5] * 100}) for name in ("topk", "batchtopk"))
     saes = board_of(one)[1] | board_of(other)[1]
-    assert leads.lead(EV, 8, saes["topk"], saes["batchtopk"]).documents == 0
+    assert leads.lead(EV, 8, saes["topk"], saes["batchtopk"]).documents == leads.Noise(0.0, HELD_OUT - 1)
     change(other)  # type: ignore[operator]
     saes = board_of(one)[1] | board_of(other)[1]  # a board would leave other text out
     assert leads.lead(EV, 8, saes["topk"], saes["batchtopk"]).documents == Missing(reason)
@@ -141,7 +152,7 @@ def test_each_metric_of_a_row_has_draws_of_its_own() -> None:
     """One that was measured later, under others, keeps no other from pairing; a row of an earlier record has one fingerprint for all."""
     one, other = (record(name, 0, {8: 0.5}, {8: [0.5] * 100}) for name in ("topk", "batchtopk"))
     other["rows"][0]["drawn"] = {"explained_variance": "d1", "downstream_loss": "d2"}
-    assert lead(EV, 8, one, other).documents == 0
+    assert half_of(lead(EV, 8, one, other).documents) == 0
 
 
 def test_few_documents_are_not_drawn_from() -> None:
@@ -155,12 +166,12 @@ def test_few_documents_are_not_drawn_from() -> None:
 def test_the_interval_over_seeds_is_that_of_welch(one: Sequence[float], other: Sequence[float]) -> None:
     """As scipy has it."""
     low, high = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    assert leads.over_seeds(one, other) == pytest.approx((high - low) / 2)
+    assert half_of(leads.over_seeds(one, other)) == pytest.approx((high - low) / 2)
 
 
 def test_seeds_without_spread_and_single_ones() -> None:
     """Equal seeds leave no doubt; one seed cannot be tested."""
-    assert leads.over_seeds([0.5, 0.5], [0.4, 0.4]) == 0 and leads.over_seeds([0.5], [0.4, 0.5]) == Missing("one seed alone")
+    assert half_of(leads.over_seeds([0.5, 0.5], [0.4, 0.4])) == 0 and leads.over_seeds([0.5], [0.4, 0.5]) == Missing("one seed alone")
 
 
 ROWS, WIDTH, DOCUMENTS, NAME = 40, 6, 30, "explained_variance"
@@ -203,9 +214,9 @@ def test_kept_draws_are_those_of_repeated_documents_and_pairs_are_far_surer_than
     for row, expected in zip(ours, slow, strict=True):
         np.testing.assert_allclose(row["draws"][EV], expected, atol=(max(expected) - min(expected)) / 1000)
     found = lead(EV, 8, *(as_record(name, row) for name, row in zip(("topk", "batchtopk"), ours, strict=True)))
-    assert found.documents == pytest.approx(1.96 * np.subtract(*slow).std(ddof=1), rel=0.01)
+    assert half_of(found.documents) == pytest.approx(t_of(100) * np.subtract(*slow).std(ddof=1), rel=0.01)
     independent = math.hypot(*(row["intervals"][EV][1] - row["intervals"][EV][0] for row in ours))
-    assert not isinstance(found.documents, Missing) and found.documents < found.value and 2 * found.documents < independent / 10
+    assert not isinstance(half := half_of(found.documents), Missing) and half < found.value and 2 * half < independent / 10
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -220,7 +231,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         both = [(1 - error.sum() / variance.sum(), 1 - weights @ error / (weights @ variance)) for error in errors]
         found = lead(EV, 8, *(record(name, 0, {8: value}, {8: draws}) for name, (value, draws) in zip(("topk", "batchtopk"), both, strict=True)))
         assert not isinstance(found.documents, Missing)
-        covered.append(abs(found.value - 0.01) <= found.documents)
+        covered.append(abs(found.value - 0.01) <= found.documents.half())
     assert 0.90 <= np.mean(covered) <= 0.98
 
 
