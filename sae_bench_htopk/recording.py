@@ -1,7 +1,7 @@
 """Makes the record of one training: what was measured now beside what still holds of the record before."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +63,8 @@ class Recorder:
         documents = self.documents if text == HELD_OUT else self.labelled[text]
         if absent is not None:
             return summary({}, asked, documents, absent)
-        return summary(metrics, asked, documents, paired=text == HELD_OUT and pairable(reading, read.cell.native))
+        by_any_rank = replace(reading, rank="importance")  # other orders of latents are compared with this one, so they pair too
+        return summary(metrics, asked, documents, paired=text == HELD_OUT and pairable(by_any_rank, read.cell.native))
 
     def record(self, item: plan.Item, before: records.Record, story: Mapping[str, Any], rows: Sequence[Row], spent: float) -> records.Record:
         """The record of one training: the new rows, and of the record `before` the rows that still hold, if weights were there already."""

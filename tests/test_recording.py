@@ -243,3 +243,12 @@ def test_rows_of_the_form_before_are_readable_and_measured_again(material: Path,
     for key, row in rows(copy).items():
         assert row["values"] == pytest.approx(before[key]["values"], rel=1e-6) and row["keys"] == before[key]["keys"] and "read_key" not in row
         assert row["measured"] == dict.fromkeys(METRICS, LATER)
+
+
+def test_latents_kept_in_another_order_keep_their_draws_too(few_draws: None, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random order is what order by importance is held against, document by document; another selector than the native one is compared with nothing."""
+    read = {"k": [4], "latents": ["all", 32], "rank": ["importance", "random"], "select": ["row", "threshold"]}
+    assert main(arguments(material, tmp_path, read=read, seeds=[0])) == 0
+    (record,) = (made for made in records.read_all(tmp_path / "leaderboard" / "small") if not made["sae"]["control"])
+    drawn = {(row["reading"]["latents"], row["reading"]["rank"], row["reading"]["select"]) for row in record["rows"] if row.get("draws")}
+    assert drawn == {(None, "importance", "row"), (32, "importance", "row"), (32, "random", "row")}
