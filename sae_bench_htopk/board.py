@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -13,7 +13,7 @@ import numpy as np
 from sae_bench_htopk import frontier
 from sae_bench_htopk.contract import Missing, Reading, Selector
 from sae_bench_htopk.frontier import Better
-from sae_bench_htopk.records import Record, share_of
+from sae_bench_htopk.records import Record, stage_of
 from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
 
 
@@ -33,8 +33,9 @@ class Board:
     records: tuple[Record, ...]
     everything: tuple[Sae, ...]
     left_out: tuple[str, ...]  # a sentence for each record that is not on the board
-    share: float = 1.0  # of the training tokens, after which these were kept
-    earlier: tuple["Board", ...] = ()  # the same SAEs after fewer tokens, the fewest first
+    tokens: int = 0  # that trainings were planned for; 0 where records do not say
+    share: float = 1.0  # of these tokens, after which the SAEs were kept
+    earlier: tuple["Board", ...] = ()  # the same SAEs after fewer tokens, the fewest first: kept on the way, or trained for less
 
     @cached_property
     def latents(self) -> int:
@@ -80,6 +81,11 @@ class Board:
     def seeds(self) -> int:
         """The most seeds that any SAE has."""
         return max((len(sae.rows) for sae in self.saes), default=0)
+
+    def on_seeds(self, seeds: Collection[int]) -> "Board":
+        """The board of some seeds alone, without the SAEs that have none of them; what is told of latents across seeds stays as it is."""
+        kept = ((sae, {seed: rows for seed, rows in sae.rows.items() if seed in seeds}) for sae in self.everything)
+        return replace(self, everything=tuple(replace(sae, rows=rows) for sae, rows in kept if rows))
 
     @cached_property
     def columns(self) -> dict[str, tuple[str, Better]]:
@@ -151,11 +157,15 @@ class Board:
 
 
 def assemble(records: Sequence[Record]) -> Board:
-    """The board of some records, checkpoints apart. Those of other text or another model than the latest, and those that a later one replaces, are left out."""
+    """The board of the longest trainings; checkpoints and shorter trainings apart.
+
+    Records of other text or another model than the latest, and those that a later one replaces, are left out.
+    """
     kept, left_out = newest(records)
-    shares = sorted({share_of(record) for record in kept})
-    parts = [Board(records[0]["suite"], tuple(own := [r for r in kept if share_of(r) == share]), saes_of(own), (), share) for share in shares]
-    return replace(parts[-1], left_out=tuple(left_out), earlier=tuple(parts[:-1]))
+    stages = sorted({stage_of(record) for record in kept})
+    parts = [Board(records[0]["suite"], tuple(own := [r for r in kept if stage_of(r) == stage]), saes_of(own), (), *stage) for stage in stages]
+    before = sorted(parts[:-1], key=lambda part: part.tokens * part.share)
+    return replace(parts[-1], left_out=tuple(left_out), earlier=tuple(before))
 
 
 def saes_of(kept: Sequence[Record]) -> tuple[Sae, ...]:
@@ -194,7 +204,7 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     left_out = []
     for record in order:
         sae = record["sae"]
-        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate"), share_of(record)], sort_keys=True)
+        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate"), stage_of(record)], sort_keys=True)
         if other := [f"{part} {key}" for part, key in measured if record[part].get(key) != order[0][part].get(key)]:
             left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {order[0]['train_key']}.json")
         elif identity in kept:

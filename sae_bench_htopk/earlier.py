@@ -1,7 +1,9 @@
-"""What the SAEs of a suite were worth before their training ended: whether more text changes which is best."""
+"""What the SAEs of a suite are worth on fewer tokens, kept on the way or trained for less: whether more text changes which is best."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+from sae_bench_htopk import shorter
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import Table, words
 from sae_bench_htopk.saes import EV, Number
@@ -13,15 +15,21 @@ CHECKPOINTS = (
 
 
 def section(board: Board) -> list[str]:
-    """Heading, words and tables; nothing if nothing was kept earlier."""
+    """Heading, words and tables; nothing if there are no SAEs of fewer tokens."""
     if not board.earlier:
         return []
-    return ["## On fewer tokens", CHECKPOINTS, table(board), verdict(board)]
+    kept = [CHECKPOINTS, table(board), verdict(board)] if len(stages_of(board)) > 1 else []
+    return ["## On fewer tokens", *shorter.section(board), *kept]
+
+
+def stages_of(board: Board) -> Sequence[Board]:
+    """The board after each share of its own training, itself the last."""
+    return [stage for stage in (*board.earlier, board) if stage.tokens == board.tokens]
 
 
 def table(board: Board) -> str:
     """Each SAE's explained variance by tokens."""
-    stages = (*board.earlier, board)
+    stages = stages_of(board)
     shown = Table("SAE", "read at k", *(f"{stage.share:.3g} of the tokens" if stage.share < 1 else "all tokens" for stage in stages))
     for sae in board.saes:
         k = board.own_k(sae)
@@ -33,7 +41,7 @@ def table(board: Board) -> str:
 
 def verdict(board: Board) -> str:
     """At which k another variant was ahead earlier, among the SAEs that both stages have; means alone, since no lead is tested here."""
-    stages = (*board.earlier, board)
+    stages = stages_of(board)
     pairs = [(k, early, late, found) for early, late in pairwise(stages) for k in board.ks if (found := ahead(board, early, late, k))]
     turned = [
         f"at k = {k} {found[0]} was ahead after {early.share:.3g} of the tokens, {found[1]} after {'all' if late.share == 1 else f'{late.share:.3g}'}"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sae_bench_htopk.contract import Metric, Reading, Selector, Variant
 from sae_bench_htopk.controls import CONTROLS, dictionary_size
 from sae_bench_htopk.corpus import Corpus
 from sae_bench_htopk.imports import standing
-from sae_bench_htopk.suite import Suite
+from sae_bench_htopk.suite import MetricUse, Sae, Suite
 from sae_bench_htopk.trainer import RECIPE_VERSION, Recipe
 
 EVALUATION_VERSION = 1  # rises when a change to the core moves a measured number; tests/test_golden_rows.py holds those that tell
@@ -62,6 +62,7 @@ class Training:
     latents_key: str = ""  # names what is measured of its latents themselves; empty for a control, of whose latents nothing is
     share: float = 1.0  # of the training tokens, after which the weights are kept
     whole: str = ""  # of a checkpoint, the key of what its training ends in
+    shorter: bool = False  # whether it is one of the suite's shorter trainings
 
     def kind(self) -> type[Variant]:
         """Its class: a control of the core, or a plug-in."""
@@ -87,7 +88,8 @@ class Training:
         settings = ", ".join(f"{key} {value}" for key, value in asdict(self.config).items()) if budget is None else f"k {budget}"
         rate = "" if self.rate is None else f"; rate {self.rate:g}"
         share = "" if self.share == 1 else f"; {self.share:.3g} of the tokens"
-        return f"{self.variant} ({settings}; {self.latents:,} latents{rate}; seed {self.seed}{share})"
+        tokens = f"; {self.recipe.tokens:,} tokens" if self.shorter else ""
+        return f"{self.variant} ({settings}; {self.latents:,} latents{rate}; seed {self.seed}{share}{tokens})"
 
 
 def digest(thing: Any) -> str:
@@ -160,16 +162,8 @@ def latents_key(suite: Suite, facts: Facts, training: Training) -> str:
 
 def resolve(suite: Suite, facts: Facts) -> list[Training]:
     """Every training of the suite with its cells, by seed; what reads another's weights is a cell of that training."""
-    found: dict[str, Training] = {}
     codes = {name: code_of_metric(name) for use in suite.metrics for name in use.names()}
-    for sae in suite.saes:
-        kind = plugins.variant(sae.variant)
-        base, settings = kind.trained_as(sae.config) or (sae.variant, None)
-        config = sae.config if settings is None else plugins.variant(base).Config(**settings)
-        recipe = replace(suite.train, rate=suite.train.rate if sae.rate is None else sae.rate)
-        key = train_key(suite, facts, recipe, base, config, sae.latents, sae.seed, control=False)
-        training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, False, recipe, sae.rate))
-        training.cells.append(cell(suite, facts, codes, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed, sae.latents))
+    found = of_saes(suite, facts, suite.train, suite.saes, suite.metrics, codes)
     budgets = Counter(k for sae in suite.saes if (k := plugins.variant(sae.variant).budget(sae.config)))
     budget = max(budgets, key=lambda k: (budgets[k], k), default=suite.read.k[-1])  # the most common one, so that most comparisons have a control beside them
     rates = Counter(sae.rate for sae in suite.saes if plugins.variant(sae.variant).budget(sae.config) == budget)
@@ -183,11 +177,35 @@ def resolve(suite: Suite, facts: Facts) -> list[Training]:
         training = found.setdefault(key, Training(key, name, config, latents, seed, True, recipe))
         # A control that is trained is read where it was trained, and nowhere else: off its budget it would look worse than it is.
         readings = tuple(Reading(k) for k in (suite.read.k if not kind.trained else [budget]) if k <= latents)
-        training.cells.append(cell(suite, facts, codes, name, config, "row", readings, seed, latents))
-    for training in found.values():
-        training.latents_key = latents_key(suite, facts, training)
+        training.cells.append(cell(suite, facts, suite.metrics, codes, name, config, "row", readings, seed, latents))
     every = [one for training in found.values() for one in (*checkpoints(suite, training), training)]
+    every += shorter(suite, facts, codes)
+    for training in every:
+        training.latents_key = latents_key(suite, facts, training)
     return sorted(every, key=lambda training: suite.seeds.index(training.seed))
+
+
+def of_saes(suite: Suite, facts: Facts, usual: Recipe, saes: Iterable[Sae], metrics: Sequence[MetricUse], codes: Mapping[str, str]) -> dict[str, Training]:
+    """By key the trainings of some SAEs by a recipe, but for rates of their own, with what is measured of each."""
+    found: dict[str, Training] = {}
+    for sae in saes:
+        kind = plugins.variant(sae.variant)
+        base, settings = kind.trained_as(sae.config) or (sae.variant, None)
+        config = sae.config if settings is None else plugins.variant(base).Config(**settings)
+        recipe = replace(usual, rate=usual.rate if sae.rate is None else sae.rate)
+        key = train_key(suite, facts, recipe, base, config, sae.latents, sae.seed, control=False)
+        training = found.setdefault(key, Training(key, base, config, sae.latents, sae.seed, False, recipe, sae.rate))
+        training.cells.append(cell(suite, facts, metrics, codes, sae.variant, sae.config, kind.native(sae.config), sae.readings(), sae.seed, sae.latents))
+    return found
+
+
+def shorter(suite: Suite, facts: Facts, codes: Mapping[str, str]) -> list[Training]:
+    """The suite's SAEs trained on fewer tokens, if it wants them; of an SAE that is never trained there is nothing shorter."""
+    if (wanted := suite.shorter) is None:
+        return []
+    saes = [sae for sae in suite.saes if sae.seed in wanted.seeds]
+    found = of_saes(suite, facts, replace(suite.train, tokens=wanted.tokens), saes, wanted.metrics, codes)
+    return [replace(training, shorter=True) for training in found.values() if training.kind().trained]
 
 
 def checkpoints(suite: Suite, training: Training) -> list[Training]:
@@ -215,12 +233,12 @@ def together(trainings: Iterable[Training]) -> dict[str, list[Training]]:
 
 
 def cell(
-    suite: Suite, facts: Facts, codes: Mapping[str, str], reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int
-) -> Cell:
-    """The readings of one SAE by one variant, with the metrics that the suite wants of each; what no metric is wanted of is not read."""
+    suite: Suite, facts: Facts, metrics: Sequence[MetricUse], codes: Mapping[str, str],
+    reader: str, config: Any, native: Selector, readings: Iterable[Reading], seed: int, size: int,
+) -> Cell:  # fmt: skip
+    """The readings of one SAE by one variant, with the metrics that are wanted of each; what no metric is wanted of is not read."""
     wanted = {
-        reading: [name for use in suite.metrics if use.only is None or use.only.allows(reading, native, seed, size) for name in use.names()]
-        for reading in readings
+        reading: [name for use in metrics if use.only is None or use.only.allows(reading, native, seed, size) for name in use.names()] for reading in readings
     }
     keys = {reading: metric_keys(suite, facts, reader, config, reading, {name: codes[name] for name in names}) for reading, names in wanted.items() if names}
     return Cell(reader, config, native, keys)

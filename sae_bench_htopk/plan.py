@@ -174,11 +174,12 @@ def schedule(suite: Suite, all_items: Sequence[Item], device: str, at_once: int 
 def measuring_passes(suite: Suite, some: Sequence[Item], device: str) -> list[list[Item]]:
     """What is measured side by side: as much as memory has room for, the whole SAEs before their checkpoints; no number depends on it.
 
+    Shorter trainings have passes of their own, as the unit of their activations is another where they are shorter than what it is measured on.
     Each pass runs the language model anew. Where it is not known what is free, one pass has all.
     """
     groups = list[list[Item]]()
-    for each in sorted(some, key=lambda each: -each.training.share):
-        joined = [*groups[-1], each] if groups else []
+    for each in sorted(some, key=lambda each: (each.training.shorter, -each.training.share)):
+        joined = [*groups[-1], each] if groups and groups[-1][0].training.shorter == each.training.shorter else []
         wanted = memory.wanted(suite, copies(joined), reads(joined), device)
         if joined and all(free is None or memory.fits(wanted[place], free) for place, free in memory.there(device).items()):
             groups[-1] = joined
@@ -190,11 +191,12 @@ def measuring_passes(suite: Suite, some: Sequence[Item], device: str) -> list[li
 def training_passes(suite: Suite, some: Sequence[Item], device: str, at_once: int | None = None) -> list[list[Training]]:
     """What is to be trained, in as few passes over the same text as memory allows, in order; no more than `at_once` SAEs in any.
 
-    Each pass sees the same batches, so weights do not depend on how many there are. Where it is not known what is free, one pass has all.
+    Each pass sees the same batches, so weights do not depend on how many there are; shorter trainings have passes of their own.
+    Where it is not known what is free, one pass has all.
     """
     free, groups = memory.free(device), list[list[Training]]()
     for kept in together(each.training for each in some if each.todo == "train").values():
-        joined = [*groups[-1], *kept] if groups else []
+        joined = [*groups[-1], *kept] if groups and groups[-1][0].shorter == kept[0].shorter else []
         few = at_once is None or len(learners(joined)) <= at_once
         if joined and few and (free is None or memory.fits(memory.learning(suite, joined, device), free)):
             groups[-1] = joined

@@ -68,6 +68,12 @@ def share_of(record: Record) -> float:
     return float(record["sae"].get("share", 1.0))
 
 
+def stage_of(record: Record) -> tuple[int, float]:
+    """(the tokens that its training was planned for, the share of them after which it was kept); 0 tokens where the record does not say."""
+    tokens = record["settings"].get("tokens")
+    return (int(tokens) if is_number(tokens) else 0), share_of(record)
+
+
 def refuse_constant(constant: str) -> NoReturn:
     """NaN and infinities are no JSON; a number that is not there is null, with its reason under `missing`."""
     raise ValueError(f"{constant} is no number")

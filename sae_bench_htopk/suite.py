@@ -6,7 +6,7 @@ SuiteError of one sentence that names file, line, key, the value given, what is 
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
@@ -28,6 +28,7 @@ from sae_bench_htopk.suite_fields import (
     Read,
     Sae,
     Shape,
+    Shorter,
     Suite,
     Text,
     Title,
@@ -45,6 +46,7 @@ __all__ = [
     "Read",
     "Sae",
     "Shape",
+    "Shorter",
     "Suite",
     "SuiteError",
     "Text",
@@ -99,7 +101,9 @@ def load(path_or_name: str) -> Suite:
     check_sizes(suite, root)
     suite = replace(suite, saes=saes_of(required(root, "saes", tuple[Value, ...]), suite, root.at("read")))
     within(root.at("read"), max(sae.latents for sae in suite.saes), "the largest dictionary of the suite")
-    check_metrics(suite, root.at("metrics"))
+    check_metrics(suite.metrics, suite.saes, suite, root.at("metrics"))
+    if suite.shorter is not None:
+        check_shorter(suite.shorter, suite, root.at("shorter"))
     return suite
 
 
@@ -205,11 +209,27 @@ def within(own: Value, size: int, holder: str) -> None:
                 raise item.wanted(f"at most {size}, the size of {holder}")
 
 
-def check_metrics(suite: Suite, metrics: Value) -> None:
-    """Refuses a metric that is listed twice, a text that is not there, and a limit that no reading meets."""
-    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed, sae.latents) for sae in suite.saes for reading in sae.readings()]
-    names = [use.name for use in suite.metrics]
-    for place, (use, value) in enumerate(zip(suite.metrics, metrics.data, strict=True)):
+def check_shorter(shorter: Shorter, suite: Suite, value: Value) -> None:
+    """Refuses shorter trainings that are none, of seeds that the suite has not, and metrics that it does not measure."""
+    if not suite.train.batch <= shorter.tokens < suite.train.tokens:
+        raise value.at("tokens").wanted(f"at least one batch of {suite.train.batch:,}, and fewer than the {suite.train.tokens:,} of train.tokens")
+    for seed, item in zip(shorter.seeds, value.at("seeds").data, strict=True):
+        if seed not in suite.seeds:
+            raise item.wanted(f"one of the suite's seeds, {', '.join(map(str, suite.seeds))}")
+    if not shorter.seeds:
+        raise value.at("seeds").wanted("at least one of the suite's seeds")
+    named = {use.name for use in suite.metrics}
+    for use, item in zip(shorter.metrics, value.at("metrics").data, strict=True):
+        if use.name not in named:
+            raise item.error(f"{use.name} is no metric that the suite measures, wanted one of {', '.join(sorted(named))}")
+    check_metrics(shorter.metrics, [sae for sae in suite.saes if sae.seed in shorter.seeds], suite, value.at("metrics"))
+
+
+def check_metrics(uses: Sequence[MetricUse], saes: Iterable[Sae], suite: Suite, metrics: Value) -> None:
+    """Refuses a metric that is listed twice, a text that is not there, and a limit that no reading of these SAEs meets."""
+    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed, sae.latents) for sae in saes for reading in sae.readings()]
+    names = [use.name for use in uses]
+    for place, (use, value) in enumerate(zip(uses, metrics.data, strict=True)):
         if use.name in names[:place]:
             raise value.error(f"the metric {use.name} is listed twice; it stands in line {metrics.data[names.index(use.name)].line} too")
         for text in value.at("on").data if value.at("on") is not value else ():

@@ -226,6 +226,15 @@ class MetricUse:
 
 
 @dataclass(frozen=True)
+class Shorter:
+    """The suite's SAEs trained once more, on fewer tokens with a schedule of their own: whether more text changes what is best."""
+
+    tokens: Count
+    seeds: Annotated[tuple[Seed, ...], DISTINCT]  # of the suite's
+    metrics: tuple[MetricUse, ...]  # of the suite's, limited anew
+
+
+@dataclass(frozen=True)
 class Snapshots:
     """How often training is saved, so that a run that is killed goes on from there; no number depends on it."""
 
@@ -256,6 +265,7 @@ class Suite:
     labelled: Mapping[str, Labelled] = field(default_factory=dict)
     demonstration: bool = False
     checkpoints: Annotated[tuple[Share, ...], DISTINCT] = ()  # of the training tokens, after which SAEs are kept as well, to be measured beside the whole
+    shorter: Shorter | None = None
     snapshot: Snapshots = Snapshots()
     blocks: Blocks = Blocks()
     schema: int = SCHEMA

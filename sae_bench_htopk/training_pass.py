@@ -45,12 +45,12 @@ class TrainingPass:
 
     def train_together(self, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
         """Trains these in one pass, from a snapshot if there is one, and saves their weights, checkpoints on the way; the pass' snapshots are then deleted."""
-        with closing(self.stream(seed, found)) as stream:
+        with closing(self.stream(trainings[0].recipe, seed, found)) as stream:
             self.train_on(stream, trainings, seed, found)
 
     def train_on(self, stream: Stream, trainings: Sequence[Training], seed: int, found: Snapshot | None) -> None:
         """The same on a stream that stands where the snapshot does."""
-        recipe = self.stored.suite.train
+        recipe = trainings[0].recipe  # but for rates, that of all
         learners = {key: self.learner(kept[-1], stream) for key, kept in together(trainings).items()}
         active = {key: learner for key, learner in learners.items() if learner.variant.trained}
         snapshots = resume.Snapshots(self.stored.folder, list(learners), self.stored.suite.snapshot.minutes, self.now(), found)
@@ -80,9 +80,9 @@ class TrainingPass:
         learner.label = training.label()
         return learner
 
-    def stream(self, seed: int, found: Snapshot | None) -> Stream:
+    def stream(self, recipe: Recipe, seed: int, found: Snapshot | None) -> Stream:
         """The activations that are trained on, from their beginning or from where a snapshot left them."""
-        chosen, recipe = self.stored.suite.model, self.stored.suite.train
+        chosen = self.stored.suite.model
         known = resume.stream_of(found, self.stored.device) if found else None
         if found is None:
             note(f"seed {seed}: measuring scale and mean of the first activations")

@@ -1,0 +1,93 @@
+"""What twice the text, or any more of it, changes: the suite's SAEs beside the same ones that were trained on fewer tokens."""
+
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import NamedTuple
+
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.markdown import Table, words
+from sae_bench_htopk.saes import EV, Number, Sae
+
+STEADY = 0.02  # a relative change in the variance that is left unexplained below which more text is said to change little; ours
+METHOD = (
+    "Each SAE trained anew on fewer tokens, with a learning rate that falls to 0 at its own end, beside the one of this page, each by its native selector, "
+    "read at the k nearest to its own, over the seeds that both have. Unexplained: the fraction of variance unexplained, 1 - EV."
+)
+
+
+class Change(NamedTuple):
+    """One SAE on fewer tokens and on all: its explained variance, read at one k."""
+
+    sae: Sae
+    k: int
+    before: Number
+    after: Number
+
+    def relative(self) -> float:
+        """By what share the unexplained variance changes; NaN where there was none."""
+        left = 1 - self.before.mean
+        return (self.before.mean - self.after.mean) / left if left else math.nan
+
+
+def section(board: Board) -> list[str]:
+    """For each number of tokens words and a table; nothing if nothing was trained on fewer."""
+    found = [(stage, changes(board, stage)) for stage in board.earlier if is_shorter(board, stage)]
+    return [part for stage, some in found if some for part in (METHOD, sentence(board, stage, some), table(board, stage, some))]
+
+
+def is_shorter(board: Board, stage: Board) -> bool:
+    """Whether the SAEs of a stage were trained to the end of a shorter training."""
+    return 0 < stage.tokens < board.tokens and stage.share == board.share == 1
+
+
+def together(board: Board, stage: Board) -> tuple[Board, Board]:
+    """Both on the seeds that both have."""
+    seeds = set.intersection(*({seed for sae in each.everything if not sae.control for seed in sae.rows} for each in (board, stage)))
+    return board.on_seeds(seeds), stage.on_seeds(seeds)
+
+
+def changes(board: Board, stage: Board) -> list[Change]:
+    """Each SAE that both have, with a number at the same k in both."""
+    late, early = together(board, stage)
+    found = []
+    for sae in late.saes:
+        twin, k = next((other for other in early.everything if other.is_like(sae)), None), late.own_k(sae)
+        if twin is None or k is None:
+            continue
+        before, after = twin.at(EV, k), sae.at(EV, k)
+        if isinstance(before, Number) and isinstance(after, Number):
+            found.append(Change(sae, k, before, after))
+    return found
+
+
+def sentence(board: Board, stage: Board, some: Iterable[Change]) -> str:
+    """By how much the unexplained variance changes, and whether that is little."""
+    relative = [each.relative() for each in some if not math.isnan(each.relative())]
+    if not relative:
+        return ""
+    least, most = (f"{100 * change:+.1f}%" for change in (max(relative), min(relative)))
+    moved = [change for change in relative if abs(change) >= STEADY]
+    how = (
+        f"it changes by less than {STEADY:.0%} for each of the {len(relative)} SAEs"
+        if not moved
+        else f"it changes by {STEADY:.0%} or more for {len(moved)} of {len(relative)} SAEs, so **nothing on this page is what endless training comes to**"
+    )
+    return (
+        f"**{board.tokens / stage.tokens:.3g} times the tokens** ({board.tokens:,} instead of {stage.tokens:,}) change what is left unexplained by {least} to "
+        f"{most}, {100 * median(relative):+.1f}% in the median: {how}."
+    )
+
+
+def table(board: Board, stage: Board, some: Iterable[Change]) -> str:
+    """Both numbers and the change of each SAE."""
+    made = Table("SAE", "read at k", "seeds", f"EV, {stage.tokens:,} tokens", f"EV, {board.tokens:,} tokens", "change in unexplained")
+    for change in some:
+        moved = None if math.isnan(change.relative()) else f"{100 * change.relative():+.1f}%"
+        made.add(label(board, change.sae), str(change.k), words(change.sae.rows), change.before, change.after, moved)
+    return made.markdown()
+
+
+def label(board: Board, sae: Sae) -> str:
+    """The name of an SAE on the page, whose copy on some seeds this is."""
+    return next((board.label(other) for other in board.everything if other.is_like(sae)), sae.variant)
