@@ -25,7 +25,7 @@ ORDER = [
     },
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
-        "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
+        "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier", "shorter",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",

@@ -22,11 +22,11 @@ from tests.test_run import suite as write
 
 __all__ = ["material"]  # a fixture
 BATCH, TOKENS, FEWER = 256, 6144, 4096
-NATIVE = {"only": {"select": ["native"]}}
-LESS: dict[str, Any] = {"tokens": FEWER, "seeds": [0], "metrics": [{"metric": "explained_variance", **NATIVE}, {"metric": "sparsity", **NATIVE}]}
+METRICS = ["explained_variance", "sparsity"]
+LESS: dict[str, Any] = {"tokens": FEWER, "seeds": [0], "metrics": [{"metric": name, "only": {"select": ["native"]}} for name in METRICS]}
 CHANGES: dict[str, Any] = {
     "saes": [{"variant": "topk", "k": 8}, {"variant": "batchtopk", "k": 8, "rate": 0.002}], "controls": ["pca"], "read": {"k": [4, 8]},
-    "metrics": ["explained_variance", "sparsity"], "seeds": [0, 1], "shorter": LESS,
+    "metrics": METRICS, "seeds": [0, 1], "shorter": LESS,
     "train": {"tokens": TOKENS, "batch": BATCH, "latents": 64, "dead_after": 1024, "rate": 0.003, "block": 2048},
 }  # fmt: skip
 
