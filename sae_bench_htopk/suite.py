@@ -11,28 +11,25 @@ from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 
-from sae_bench_htopk import plugins
+from sae_bench_htopk import family, plugins
 from sae_bench_htopk.asked import HELD_OUT
 from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.strict_yaml import SuiteError, Value, read
 from sae_bench_htopk.suite_fields import (
     SCHEMA,
     CalibrationText,
-    Count,
     HeldOut,
     Labelled,
     MetricUse,
     Model,
     Only,
-    Rate,
     Read,
     Sae,
     Shape,
     Suite,
     Text,
-    Title,
-    VariantName,
 )
+from sae_bench_htopk.suite_types import Count, Rate, Title, VariantName
 from sae_bench_htopk.typed import build, choice, record, required
 
 __all__ = [
@@ -100,6 +97,7 @@ def load(path_or_name: str) -> Suite:
     suite = replace(suite, saes=saes_of(required(root, "saes", tuple[Value, ...]), suite, root.at("read")))
     within(root.at("read"), max(sae.latents for sae in suite.saes), "the largest dictionary of the suite")
     check_metrics(suite, root.at("metrics"))
+    family.check(suite, root.at("contrasts"))
     return suite
 
 
