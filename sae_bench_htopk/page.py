@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
+from sae_bench_htopk import contrasts, curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
+from sae_bench_htopk.identical import BY_CONSTRUCTION
 from sae_bench_htopk.markdown import fold, words
 from sae_bench_htopk.saes import DELTA, EV, SHOWN
 from sae_bench_htopk.sentences import in_short
@@ -53,6 +54,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         " ".join([BOLD, *same(board)]),
         fold("All measures of each variant's best SAE at each k, as read, with its measured L0", every_measure(board)),
         pairs.section(board, EV),
+        *contrasts.section(board),
         *(["## Dictionary size", show(board, drawn["dictionary"]), *sizes.tables(board)] if "dictionary" in drawn else []),
         *(["## Downstream loss", LOSS, show(board, drawn["loss"]), headline(board, DELTA), pairs.section(board, DELTA)] if "loss" in drawn else []),
         *(["## Do latents follow a power law?", LAW, " ".join(falloff.sentences(board)), show(board, drawn["falloff"])] if "falloff" in drawn else []),
@@ -84,8 +86,8 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
 def same(board: Board) -> list[str]:
     """A sentence for each SAE that reads another's weights and is not listed with it."""
     return [
-        f"{board.label(sae)} reads the weights of {board.label(owner)}: with all {board.latents:,} latents they are one and the same, so it is compared "
-        "on fewer latents only."
+        f"{board.label(sae)} reads the weights of {board.label(owner)}: with all {board.latents:,} latents they are one and the same, {BY_CONSTRUCTION}, "
+        "so it is compared on fewer latents only."
         for sae, owner in board.borrowed
     ]
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from sae_bench_htopk import contrasts
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.identical import in_every_number
 from sae_bench_htopk.leads import Lead, drawn, lead
 from sae_bench_htopk.markdown import Table, fold, rounded, words
 from sae_bench_htopk.saes import CKA_SAMPLE, COMPARED, DELTA, EV
@@ -20,7 +22,8 @@ NOTE = (
     "interval of a difference of means, sqrt(s1²/n1 + s2²/n2) times Student's t with Welch's degrees of freedom. Clear: the lead is larger than "
     "each of the two, and than half the interval of both errors together (Satterthwaite's degrees of freedom). Both SAEs were picked by these same "
     "numbers, and nothing is corrected for the "
-    "number of pairs."
+    "number of pairs, so all of this is exploratory: only primary contrasts, where a suite declares any, are corrected. "
+    "Identical: all that both have of this number is the same to the last bit."
 )
 SAMPLE = "It stands for CKA over all rows, for which documents are not drawn: no lead in CKA itself is tested."
 
@@ -45,7 +48,13 @@ def table(board: Board, column: str) -> str:
             other = board.best(column, k, board.of(variant))
             if other and variant != best.sae.variant:
                 found = lead(column, k, best.sae, other.sae)
-                made.add(str(k), board.label(best.sae), board.label(other.sae), *cells(found), verdict(found))
+                made.add(
+                    str(k),
+                    board.label(best.sae),
+                    board.label(other.sae),
+                    *cells(found),
+                    "identical" if in_every_number(column, best.sae, other.sae) else verdict(found),
+                )
     return made.markdown()
 
 
@@ -68,7 +77,7 @@ def section(board: Board, column: str) -> str:
         return ""
     first = next(other for other in (EV, DELTA, *others(board)) if table(board, other)) == column
     said = [NOTE] * first + [SAMPLE] * (column == CKA_SAMPLE)
-    return fold(f"{TITLE}: {COMPARED[column][0]}", "\n\n".join([*said, found]))
+    return fold(f"{TITLE}: {COMPARED[column][0]} (exploratory)", "\n\n".join([*said, found]))
 
 
 def further(board: Board) -> list[str]:
@@ -80,14 +89,15 @@ def sure(board: Board) -> str:
     """At which budgets the best is clear of the next variant, at which not, and where that was not tested."""
     one = "one seed, so no difference on this page is known to be more than chance: nothing on it is significant. "
     spread = f"± is the standard deviation over {board.seeds} seeds. " if board.seeds > 1 else one
+    opening = f"**How sure:** {spread}{contrasts.summary(board)}"
     if not drawn(board):
         seeds = ", so no lead is tested for both noises; what seeds alone say stands in the tables of differences" if board.seeds > 1 else ""
-        return f"**How sure:** {spread}Differences over documents are not in these records{seeds}."
+        return f"{opening} Differences over documents are not in these records{seeds}."
     tested = [said for column in board.columns if column in (EV, DELTA) and (said := leads(board, column))]
     if not tested:
-        return f"**How sure:** {spread}No difference on this page has been tested."
+        return f"{opening} No lead over the next variant has been tested."
     return (
-        f"**How sure:** {spread}Of the leads over the next variant, {'; '.join(tested)}. Clear: at L0 = k exactly, the lead is larger than half its 95% "
+        f"{opening} Of the leads over the next variant, {'; '.join(tested)}. Clear: at L0 = k exactly, the lead is larger than half its 95% "
         f"interval over documents, paired, than that over seeds, by Student's t, and than both together; in parentheses, what it is not clear of, or why it "
         f"was not tested. "
         f"The stream of training text is in neither."

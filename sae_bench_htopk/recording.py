@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_bench_htopk import estimate, plan, records
+from sae_bench_htopk import estimate, family, plan, records
 from sae_bench_htopk.asked import HELD_OUT, on, texts
 from sae_bench_htopk.contract import Metric, Reading, Variant
 from sae_bench_htopk.evaluate import Job
@@ -156,8 +156,9 @@ def unasked(suite: Suite, keys: Collection[str]) -> Row:
 
 
 def page_words(suite: Suite) -> dict[str, Any]:
-    """What a page says of its suite."""
-    return {"title": suite.title, "demonstration": suite.demonstration}
+    """What a page says of its suite: of its primary contrasts too, where it declares any."""
+    declared = family.as_json(suite)
+    return {"title": suite.title, "demonstration": suite.demonstration} | ({"contrasts": declared} if declared else {})
 
 
 def dated(record: records.Record) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from statistics import median
 from typing import NamedTuple
 
 from sae_bench_htopk.board import Board
+from sae_bench_htopk.contrasts import Result, verdicts
+from sae_bench_htopk.declarations import family_of
 from sae_bench_htopk.markdown import Table, words
 from sae_bench_htopk.saes import EV, Number, Sae
 
@@ -33,7 +35,7 @@ class Change(NamedTuple):
 def section(board: Board) -> list[str]:
     """For each number of tokens words and a table; nothing if nothing was trained on fewer."""
     found = [(stage, changes(board, stage)) for stage in board.earlier if is_shorter(board, stage)]
-    return [part for stage, some in found if some for part in (METHOD, sentence(board, stage, some), table(board, stage, some))]
+    return [part for stage, some in found if some for part in (METHOD, sentence(board, stage, some), turned(board, stage), table(board, stage, some))]
 
 
 def is_shorter(board: Board, stage: Board) -> bool:
@@ -77,6 +79,30 @@ def sentence(board: Board, stage: Board, some: Iterable[Change]) -> str:
         f"**{board.tokens / stage.tokens:.3g} times the tokens** ({board.tokens:,} instead of {stage.tokens:,}) change what is left unexplained by {least} to "
         f"{most}, {100 * median(relative):+.1f}% in the median: {how}."
     )
+
+
+def turned(board: Board, stage: Board) -> str:
+    """Which primary contrasts come out otherwise on fewer tokens; nothing if the suite declares none, or none could be tested on both."""
+    if (family := family_of(board)) is None:
+        return ""
+    pairs = zip(*(verdicts(each, family) for each in reversed(together(board, stage))), strict=True)
+    both = [(early, late) for early, late in pairs if early.corrected is not None and late.corrected is not None]
+    other = [f"{late.words()} ({outcome(early)} on fewer tokens, {outcome(late)} on all)" for early, late in both if outcome(early) != outcome(late)]
+    if not both:
+        return ""
+    found = (
+        f"{len(other)} of the {len(both)} primary contrasts that could be tested on both come out otherwise: {'; '.join(other)}"
+        if other
+        else (f"all {len(both)} primary contrasts that could be tested on both come out the same")
+    )
+    return f"Over the seeds that both have, {found}."
+
+
+def outcome(result: Result) -> str:
+    """Who is significantly ahead, or that nobody is."""
+    if result.verdict != "significant" or result.lead is None:
+        return "not significant"
+    return f"{result.names[result.lead.value < 0]} ahead"
 
 
 def table(board: Board, stage: Board, some: Iterable[Change]) -> str:

@@ -6,35 +6,31 @@ SuiteError of one sentence that names file, line, key, the value given, what is 
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 
-from sae_bench_htopk import plugins
-from sae_bench_htopk.asked import HELD_OUT
-from sae_bench_htopk.contract import Reading, Selector
+from sae_bench_htopk import family, plugins
 from sae_bench_htopk.strict_yaml import SuiteError, Value, read
+from sae_bench_htopk.suite_checks import check_metrics, check_shorter, check_sizes, within
 from sae_bench_htopk.suite_fields import (
     SCHEMA,
     CalibrationText,
-    Count,
     HeldOut,
     Labelled,
     MetricUse,
     Model,
     Only,
-    Rate,
     Read,
     Sae,
     Shape,
     Shorter,
     Suite,
     Text,
-    Title,
-    VariantName,
 )
-from sae_bench_htopk.typed import build, choice, record, required
+from sae_bench_htopk.suite_types import Count, Rate, Title, VariantName
+from sae_bench_htopk.typed import build, record, required
 
 __all__ = [
     "CalibrationText",
@@ -56,8 +52,6 @@ __all__ = [
 ]
 
 ENTRY = ("variant", "latents", "rate", "read", "sweep")  # keys of an entry of `saes` that are the suite's; the others are its Config's
-MAY_BE_ZERO = {"warm_up", "decay", "auxk", "ema_from", "stream_seed", "betas"}  # of the recipe's numbers; no other one may
-SHARES = {"warm_up", "decay", "ema_from", "betas"}  # of the recipe's numbers; none may exceed 1
 
 
 def folder() -> Path:
@@ -104,24 +98,8 @@ def load(path_or_name: str) -> Suite:
     check_metrics(suite.metrics, suite.saes, suite, root.at("metrics"))
     if suite.shorter is not None:
         check_shorter(suite.shorter, suite, root.at("shorter"))
+    family.check(suite, root.at("contrasts"))
     return suite
-
-
-def check_sizes(suite: Suite, root: Value) -> None:
-    """Refuses numbers of the recipe that no training has, and texts too short to give one batch or one window."""
-    for key, item in root.at("train").data.items():
-        for number in item.data if isinstance(item.data, list) else [item]:
-            if isinstance(number.data, bool):
-                continue
-            if number.data is not None and (number.data < 0 or (number.data == 0 and key not in MAY_BE_ZERO)):
-                raise number.wanted("a number of at least 0" if key in MAY_BE_ZERO else "a number above 0")
-            if key in SHARES and number.data > 1:
-                raise number.wanted("a share of at most 1")
-    if suite.train.tokens < suite.train.batch:
-        raise root.at("train.tokens").wanted(f"at least one batch of {suite.train.batch}")
-    for part, tokens in (("held_out", suite.text.held_out.tokens), ("calibration", suite.text.calibration.tokens)):
-        if tokens < suite.model.context:
-            raise root.at(f"text.{part}.tokens").wanted(f"at least one window of {suite.model.context}, the model's context")
 
 
 def saes_of(entries: tuple[Value, ...], suite: Suite, suite_read: Value) -> tuple[Sae, ...]:
@@ -199,53 +177,3 @@ def products_of(entry: Value) -> tuple[Value, ...]:
         if not isinstance(part.data, dict):
             raise part.wanted(f"a mapping with keys of {', '.join(field.name for field in fields(Read))}" + (", or a list of such" if part is own else ""))
     return parts
-
-
-def within(own: Value, size: int, holder: str) -> None:
-    """Refuses a `read` with a k or a number of latents that is larger than every dictionary it reads."""
-    for key in ("k", "latents"):
-        for item in own.data[key].data if key in own.data else ():
-            if isinstance(item.data, int) and item.data > size:
-                raise item.wanted(f"at most {size}, the size of {holder}")
-
-
-def check_shorter(shorter: Shorter, suite: Suite, value: Value) -> None:
-    """Refuses shorter trainings that are none, of seeds that the suite has not, and metrics that it does not measure."""
-    if not suite.train.batch <= shorter.tokens < suite.train.tokens:
-        raise value.at("tokens").wanted(f"at least one batch of {suite.train.batch:,}, and fewer than the {suite.train.tokens:,} of train.tokens")
-    for seed, item in zip(shorter.seeds, value.at("seeds").data, strict=True):
-        if seed not in suite.seeds:
-            raise item.wanted(f"one of the suite's seeds, {', '.join(map(str, suite.seeds))}")
-    if not shorter.seeds:
-        raise value.at("seeds").wanted("at least one of the suite's seeds")
-    named = {use.name for use in suite.metrics}
-    for use, item in zip(shorter.metrics, value.at("metrics").data, strict=True):
-        if use.name not in named:
-            raise item.error(f"{use.name} is no metric that the suite measures, wanted one of {', '.join(sorted(named))}")
-    check_metrics(shorter.metrics, [sae for sae in suite.saes if sae.seed in shorter.seeds], suite, value.at("metrics"))
-
-
-def check_metrics(uses: Sequence[MetricUse], saes: Iterable[Sae], suite: Suite, metrics: Value) -> None:
-    """Refuses a metric that is listed twice, a text that is not there, and a limit that no reading of these SAEs meets."""
-    readings = [(reading, plugins.variant(sae.variant).native(sae.config), sae.seed, sae.latents) for sae in saes for reading in sae.readings()]
-    names = [use.name for use in uses]
-    for place, (use, value) in enumerate(zip(uses, metrics.data, strict=True)):
-        if use.name in names[:place]:
-            raise value.error(f"the metric {use.name} is listed twice; it stands in line {metrics.data[names.index(use.name)].line} too")
-        for text in value.at("on").data if value.at("on") is not value else ():
-            choice(text, [HELD_OUT, *suite.labelled])
-        if use.only:
-            given = value.at("only")
-            for only, part in zip(use.only.any_of, given.data if isinstance(given.data, list) else [given], strict=True):
-                check_limits(only, part, readings)
-
-
-def check_limits(only: Only, value: Value, readings: list[tuple[Reading, Selector, int, int]]) -> None:
-    """Refuses a value that limits a metric to readings that do not exist, and limits that no reading meets together."""
-    for key, items in value.data.items():
-        for limit, item in zip(getattr(only, key), items.data, strict=True):
-            alone = replace(Only(), **{key: (limit,)})
-            if not any(alone.allows(*reading) for reading in readings):
-                raise item.wanted(f"a value of {key} that some SAE of the suite is read at")
-    if not any(only.allows(*reading) for reading in readings):
-        raise value.error(f"{value.written} leaves the metric no reading of any SAE of the suite")

@@ -13,30 +13,22 @@ from sae_bench_htopk import plugins
 from sae_bench_htopk.asked import HELD_OUT, named
 from sae_bench_htopk.contract import Cut, Rank, Reading, Selector
 from sae_bench_htopk.controls import CONTROLS
+from sae_bench_htopk.declared import DECLARED, Contrasts
 from sae_bench_htopk.document_classes import Classes
 from sae_bench_htopk.labelled_source import LabelledSource
 from sae_bench_htopk.lm import Hook
 from sae_bench_htopk.strict_yaml import Value
+from sae_bench_htopk.suite_types import DISTINCT, GIVEN, Count, Dictionary, Seed, Share, Title
 from sae_bench_htopk.tagged_words import Tagged
 from sae_bench_htopk.text import Files, Hub, Installed, Source
 from sae_bench_htopk.trainer import Recipe
-from sae_bench_htopk.typed import Names, Rule, Word, build, record, required
+from sae_bench_htopk.typed import Names, Rule, build, record, required
 
 SCHEMA = 1
 SOURCES: dict[str, type[Source]] = {"installed": Installed, "files": Files, "hub": Hub}
 LABELLED_SOURCES: dict[str, type[LabelledSource]] = {"files": Files, "hub": Hub}
 LABELLED_KINDS: dict[str, type[Classes | Tagged]] = {"classes": Classes, "tags": Tagged}
 
-DISTINCT = Rule(lambda items: len(set(items)) == len(items), "every value once")
-GIVEN = Rule(lambda items: items is not None, "a list, or no such key for no limit")
-Count: TypeAlias = Annotated[int, Rule(lambda count: count >= 1, "a whole number of at least 1")]
-Rate: TypeAlias = Annotated[float, Rule(lambda rate: rate > 0, "a number above 0")]
-Seed: TypeAlias = Annotated[int, Rule(lambda seed: seed >= 0, "a whole number of at least 0")]
-Dictionary: TypeAlias = Annotated[Count | None, Word("all", None)]
-Share: TypeAlias = Annotated[float, Rule(lambda share: 0 < share < 1, "a share above 0 and below 1")]
-Title: TypeAlias = Annotated[str, Rule(lambda title: "\n" not in title, "one line of text")]
-
-VariantName: TypeAlias = Annotated[str, Names(lambda: plugins.names("variants"))]
 MetricName: TypeAlias = Annotated[str, Names(lambda: plugins.names("metrics"))]
 ControlName: TypeAlias = Annotated[str, Names(lambda: CONTROLS)]
 SourceName: TypeAlias = Annotated[str, Names(lambda: SOURCES)]
@@ -268,6 +260,7 @@ class Suite:
     shorter: Shorter | None = None
     snapshot: Snapshots = Snapshots()
     blocks: Blocks = Blocks()
+    contrasts: Annotated[Contrasts | None, DECLARED] = None  # the primary ones; no number depends on them
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ ORDER = [
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite", "keys", "python_labels", "known_labels", "showing",
+        "records", "strict_yaml", "typed", "suite_fields", "suite_checks", "suite", "keys", "python_labels", "known_labels", "showing",
+        "saes", "suite_types", "declared", "family",
         "faults", "reader", "tokenizing", "labelled_source", "document_classes", "tagged_words", "labelled_text",
         "questions", "sample", "transcript",
         "probing", "scoring", "logistic", "floors", "pooled", "top_contexts", "contexts", "census", "purity", "intruders", "likeness", "latent_groups",
@@ -24,8 +25,9 @@ ORDER = [
         "snapshot", "provenance", "lock", "imports", "power_law", "variance", "stability", "strata", "hsic", "draws", "representations", "resampling", "rows",
     },
     {
-        "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
+        "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier", "shorter",
+        "significance", "identical", "declarations", "contrasts",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",

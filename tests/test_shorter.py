@@ -16,7 +16,9 @@ from sae_bench_htopk.run import Runner
 from sae_bench_htopk.saes import EV
 from sae_bench_htopk.strict_yaml import SuiteError
 from sae_bench_htopk.suite import load
+from tests.test_contrasts import declaring, pair
 from tests.test_leaderboard import Made, make
+from tests.test_leads import record
 from tests.test_run import material, refuse_training
 from tests.test_run import suite as write
 
@@ -120,6 +122,26 @@ def test_little_and_much_change_are_told_apart() -> None:
         said = "\n".join(shorter.section(board))
         assert board.tokens == 200 and ("less than 2% for each of the 1 SAEs" in said) == little and ("**nothing on this page" in said) != little
         assert f"{100 * (0.5 - after) / 0.5:+.1f}%" in said and "2 times the tokens" in said
+
+
+def test_primary_contrasts_that_turn_are_named_with_both_outcomes() -> None:
+    """One whose sides change places, one that is lost in noise, one that stays; over the three seeds of both, whatever the others say."""
+    values = {"topk": (0.50, 0.60), "batchtopk": (0.55, 0.55), "matryoshka": (0.40, 0.5501), "hierarchical_topk": (0.20, 0.20)}
+    made = []
+    for tokens, place in ((100, 0), (200, 1)):
+        for seed, off in enumerate((-0.002, 0.0, 0.002, 0.9, 0.9)[: 3 + 2 * place]):
+            for number, (name, ev) in enumerate(values.items()):
+                value = ev[place] + off * (1 + number / 10)
+                one = record(name, seed, {8: value}, {8: [value] * 100})
+                made.append({**one, "settings": {"tokens": tokens}, "train_key": f"{one['train_key'][:8]}{tokens:08d}"})
+    declared = [pair("topk", "batchtopk"), pair("matryoshka", "batchtopk"), pair("topk", "hierarchical_topk")]
+    (said,) = [part for part in shorter.section(assemble(declaring(made, *declared))) if part.startswith("Over the seeds")]
+    assert "2 of the 3 primary contrasts that could be tested on both come out otherwise" in said
+    assert "topk k=8 against batchtopk k=8 in EV at k = 8 (batchtopk k=8 ahead on fewer tokens, topk k=8 ahead on all)" in said
+    assert "matryoshka k=8 against batchtopk k=8 in EV at k = 8 (batchtopk k=8 ahead on fewer tokens, not significant on all)" in said
+    (same,) = [part for part in shorter.section(assemble(declaring(made, declared[2]))) if part.startswith("Over the seeds")]
+    assert same == "Over the seeds that both have, all 1 primary contrasts that could be tested on both come out the same."
+    assert not [part for part in shorter.section(assemble(made)) if part.startswith("Over the seeds")]
 
 
 @pytest.mark.parametrize(
