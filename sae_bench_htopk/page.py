@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
+from sae_bench_htopk import curve, dominance, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -64,6 +64,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         trained_and_read(board),
         fold("By each selector", selectors(board)),
         *earlier.section(board),
+        *dominance.sections(board),
         "## More measures",
         *metric_tables(board),
         *details(board),

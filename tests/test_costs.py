@@ -1,11 +1,13 @@
 """When seconds of training may be compared, what the costs of a variant are, and what the page says of them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sae_bench_htopk import seconds
-from tests.test_leaderboard import Made, make
+from sae_bench_htopk import costs, saes, seconds
+from sae_bench_htopk.board import assemble
+from tests.test_leaderboard import KS, Made, cells, make, page_of, put, section
 
 
 def timed(variant: str = "topk", k: int = 8, seed: int = 0, took: float | None = 10.0, **said: Any) -> Made:
@@ -61,3 +63,35 @@ def test_seeds_are_averaged_and_saes_added_up() -> None:
     made = [timed(seed=0, took=10.0), timed(seed=1, took=20.0), timed(k=32, took=5.0)]
     assert seconds.total(made, "train_seconds") == 20.0
     assert seconds.total([*made, timed(k=16, took=None)], "train_seconds") is None
+
+
+def the_suite(**said: Any) -> list[Made]:
+    """TopK at 8 and 32 of two seeds, BatchTopK at 32, all in the passes of their seeds; `said` of BatchTopK's provenance."""
+    made = [timed("topk", k, seed, float(k)) for k in (8, 32) for seed in (0, 1)] + [timed("batchtopk", 32, seed, 7.0, **said) for seed in (0, 1)]
+    return [{**record, "cost": {**record["cost"], "flops": 1e12}} for record in made]
+
+
+def test_costs_are_of_the_trainings_in_use() -> None:
+    """topk is best by its SAE of 8 at 4 and 8, by that of 32 at 16 and 32: 8 + 32 seconds; one of batchtopk serves all."""
+    board = assemble(the_suite())
+    found = costs.costs(board, saes.EV)
+    assert found["topk"][2:] == (40.0, 2e12) and found["batchtopk"][2:] == (7.0, 1e12)
+    assert [sae.budget for sae in found["topk"].used] == [8, 32] and found["topk"].covered == KS
+    assert found["topk"].trainings(4) == "2" and found["topk"].trainings(5) == "2 for 4 of 5 k"
+
+
+def test_an_sae_that_is_best_nowhere_is_no_cost() -> None:
+    """One more is trained at 16, and so bad that nobody would use it."""
+    useless = timed("topk", 16, 0, 1000.0)
+    for row in useless["rows"]:
+        row["values"][saes.EV] = 0.1
+    found = costs.costs(assemble([*the_suite(), useless]), saes.EV)["topk"]
+    assert found.seconds == 40.0 and len(found.used) == 2
+
+
+def test_the_table_has_costs_or_why_not(tmp_path: Path) -> None:
+    """Seconds of another machine empty the column of all, FLOPs stay."""
+    for folder, said, wanted in (("same", {}, "40"), ("apart", {"machine": "another"}, "<sup>a</sup>")):
+        table = section(page_of(put(tmp_path / folder, the_suite(**said))), "Explained variance at each sparsity").split("<details>")[0]
+        assert cells(table, "topk")[-3:] == ["2", wanted, "2e+12"]
+        assert ("<sup>a</sup> trained on different machines: a machine and another" in table) == (folder == "apart")
