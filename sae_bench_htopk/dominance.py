@@ -12,8 +12,8 @@ from sae_bench_htopk.saes import SHOWN, Number, Sae
 
 WORDS = (
     "A reading is on the frontier if no other has as few codes (L0s within 2% of one whole number being that number) and is as good, and better in one of "
-    "the two; what passes it is the best of those. Every SAE counts, by its native selector on its whole dictionary, and every k that it was read at; controls do not. The numbers are taken "
-    "as they are: whether a difference is more than noise stands in the tables of differences."
+    "the two; what passes it is the best of those. Every SAE counts, by its native selector on its whole dictionary, and every k that it was read at; "
+    "controls do not. The numbers are taken as they are: whether a difference is more than noise stands in the tables of differences."
 )
 
 

@@ -10,7 +10,7 @@ from sae_bench_htopk.board import Board
 from sae_bench_htopk.controls import CONTROLS
 from sae_bench_htopk.markdown import fold, words
 from sae_bench_htopk.saes import DELTA, EV, SHOWN
-from sae_bench_htopk.sentences import in_short
+from sae_bench_htopk.sentences import in_detail, in_short
 from sae_bench_htopk.tables import (
     controls,
     details,
@@ -32,6 +32,7 @@ LAW = (
     "power law as a limit, so a low p says that the fall-off bends away from every power (Wilks' test); for the exponential z above 2 speaks "
     "for the power law, below -2 against it (Vuong's test). Latents of one SAE are no independent draws, so p and intervals are too sure."
 )
+DETAIL = "The same with every number, and what each difference is clear of"
 BOLD = "Bold: the best of the column. ~ is interpolated between measured L0s. Controls bound what a number means and are not ranked."
 
 
@@ -46,6 +47,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         opening(board),
         "## In short",
         "\n".join(f"- {sentence}" for sentence in in_short(board)),
+        fold(DETAIL, "\n".join(f"- {sentence}" for sentence in in_detail(board))),
         show(board, drawn.get("frontier")),
         curve.section(board, drawn.get("curve")),
         "## Explained variance at each sparsity",

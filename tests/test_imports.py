@@ -26,7 +26,7 @@ ORDER = [
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
-        "seconds", "areas", "costs", "dominance",
+        "seconds", "areas", "costs", "dominance", "gaps", "top_best", "top_budgets", "top_costs", "top_interpretable", "top_nested",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",

@@ -241,16 +241,17 @@ def test_best_at_each_sparsity(built: Path) -> None:
 def test_one_sae_against_the_envelope(built: Path) -> None:
     """At 16: 0.890 + 0.04 - 0.002 against topk's 0.900 + 0.04 is -0.012; at 4: 0.890 - 0.006 against 0.900 is -0.016."""
     short = section((built / "small.md").read_text(), "In short")
-    assert "hierarchical_topk k=32 comes nearest to the best of the others" in short
     assert re.search(
-        r"k = 4, 8, 16 and 32, its explained variance differs by -0\.016, -0\.019, -0\.012 and -0\.015 \(from topk, batchtopk, topk and batch", short
+        r"hierarchical_topk k=32 differs by -0\.016, -0\.018, -0\.012 and -0\.014 in explained variance from the best of the others trained at "
+        r"k = 4, 8, 16 and 32 \(topk and batchtopk; untested\): one training for 4\.",
+        short,
     )
 
 
 def test_reading_away_from_the_trained_k(built: Path) -> None:
     """topk trained at 4 and read at 32 loses 3 times 0.04: the most of all that another of its variant was trained for."""
     short = section((built / "small.md").read_text(), "In short")
-    assert "costs up to 0.120 of explained variance (topk k=4 read at 32: 0.841; topk k=32: 0.961)" in short
+    assert "in the median of 14 readings, 0.120 at most (topk k=4 read at 32, against topk k=32: untested)." in short
 
 
 def test_fewer_latents(built: Path) -> None:
