@@ -17,10 +17,12 @@ from typing import Any, ClassVar, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sae_bench_htopk.axes import finish, name_lines, y_ticks
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.figures import GREY, Picture, Point, finish, limits, look, name_lines, outside, y_ticks
 from sae_bench_htopk.markdown import fold, words
+from sae_bench_htopk.palette import GREY, look
+from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import EV, Sae, spread
 
 MEAN = "sparsity_curve.ev_mean"  # the column whose metric keeps the curve in its details
@@ -66,7 +68,7 @@ class Curve(Picture):
         figure = Figure(figsize=(9.2, 5.6), layout="constrained")
         axis = figure.subplots()
         ends = draw_lines(axis, self)
-        axis.set_ylim(*limits(self))
+        axis.set_ylim(*self.limits())
         axis.set_yticks(*y_ticks(self))
         ticks = sorted({2 ** round(math.log2(point.x)) for point in self.points if point.x > 0})
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -146,7 +148,7 @@ def caption(board: Board, drawn: Curve, ends: Sequence[int]) -> str:
         "Marker: the k that it was trained at." if any(point.note == TRAINED for point in drawn.points) else "",
         bands(drawn),
         f"Means of fewer seeds than there are, those with a curve to the largest k: {words(part)}." if (part := partly(board)) else "",
-        f"Partly or wholly out of the picture: {words(beyond)}." if (beyond := outside(drawn)) else "",
+        f"Partly or wholly out of the picture: {words(beyond)}." if (beyond := drawn.outside()) else "",
         f"[Data]({board.suite}/{drawn.name}.csv).",
     ]
     return f"![{drawn.alt}]({board.suite}/{drawn.name}.svg)\n\n<sub>{' '.join(part for part in parts if part)}</sub>"

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sae_bench_htopk.axes import finish, name_lines
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.figures import GREY, Picture, Point, finish, look, name_lines
 from sae_bench_htopk.markdown import Table, rounded
+from sae_bench_htopk.palette import GREY, look
+from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import Sae
 
 QUANTITIES = {  # name in a record -> title of its panel

@@ -26,6 +26,7 @@ ORDER = [
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
+        "palette", "picture", "axes", "drawing", "captions", "chapters",
         "seconds", "areas", "costs", "dominance", "gaps", "top_best", "top_budgets", "top_costs", "top_interpretable", "top_nested",
     },
     {
