@@ -38,6 +38,7 @@ def top(board: Board, drawn: Drawn) -> list[str]:
         "\n".join(f"- {sentence}" for sentence in in_short(board)),
         fold(DETAIL, "\n".join(f"- {sentence}" for sentence in in_detail(board))),
         show(board, drawn.get("frontier")),
+        show(board, drawn.get("relative")),
     ]
 
 

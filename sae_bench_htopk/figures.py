@@ -8,7 +8,7 @@ import numpy as np
 
 from sae_bench_htopk import frontier
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.drawing import Lines
+from sae_bench_htopk.drawing import Lines, Ratio
 from sae_bench_htopk.picture import Point, Scale
 from sae_bench_htopk.saes import DELTA, EV, SCORE, SHOWN, Number, Sae
 
@@ -37,6 +37,19 @@ def sparsity(board: Board, column: str) -> Lines:
     controls = [point for sae in board.controls for point in readings(board, sae, column, "control")]
     words = f"{title} ({better} is better) against measured L0 of each variant, controls in grey"
     return Lines(name_of(column), words, "measured L0", column, better, tuple(marked(lines, better) + controls), scale_of(column, lines))
+
+
+def relative(board: Board) -> Ratio:
+    """What each variant leaves unexplained over what the best leaves at the same L0: 1 is the best; nothing where there is one line, or nothing is left."""
+    thick = [point for point in sparsity(board, EV).points if point.kind in ("envelope", "single")]
+    lines = [[point for point in thick if point.line == name] for name in dict.fromkeys(point.line for point in thick)]
+    found = []
+    for point in thick if len(lines) > 1 else []:
+        left = 1 - max(height for line in lines if (height := at(line, point)) is not None)
+        if left > 0:
+            found.append(point._replace(y=max((1 - point.y) / left, 1.0), spread=None if point.spread is None else point.spread / left))
+    words = "Unexplained variance of each variant over that of the best at the same measured L0 (lower is better, 1 is the best)"
+    return Ratio("relative", words, "measured L0", "unexplained variance / the best's", "lower", tuple(found), "log")
 
 
 def scale_of(column: str, points: Sequence[Point]) -> Scale:

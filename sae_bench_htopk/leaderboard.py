@@ -37,7 +37,7 @@ def render(root: Path, suite: str) -> Made:
 def made(root: Path, suite: str, found: list[records.Record]) -> Made:
     """The same from these records."""
     board = assemble(found)
-    pictures: list[Picture] = [*figures.pictures(board), *sizes.pictures(board), curve.picture(board), falloff.picture(board)]
+    pictures: list[Picture] = [*figures.pictures(board), figures.relative(board), *sizes.pictures(board), curve.picture(board), falloff.picture(board)]
     drawn = {picture.name: picture for picture in pictures if picture.points}
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
     texts |= {root / suite / latent_pages.FOLDER / name: f"{GENERATED}\n\n{text}" for name, text in latent_pages.pages(board).items()}

@@ -17,6 +17,7 @@ from sae_bench_htopk.saes import SHOWN
 
 Scale: TypeAlias = Literal["linear", "log", "unexplained"]  # unexplained: log of 1 - y, for what ends at 1
 TINY = 1e-6  # what a log scale shows of 0
+WORSE = 0.05  # of what the thick lines take: so much is shown beyond them of what is worse
 DRAWING = ("axes.py", "drawing.py", "palette.py", "picture.py")  # beside a picture's own module, what every drawing comes through
 
 
@@ -82,16 +83,16 @@ class Picture(ABC):
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
     def limits(self) -> tuple[float, float]:
-        """The range of heights: everything on the better side, controls too, and on the worse side at most as much again as the thick lines take."""
+        """The range of heights: everything on the better side, controls too, and on the worse side a little more than the thick lines take."""
         thick = [self.height(p.y) for p in self.points if p.kind in ("envelope", "single", "oracle")]
         every = [self.height(p.y) for p in self.points]
         low, high = min(thick or every), max(thick or every)
         span = max(high - low, 1e-3)
-        low, high = (max(min(every), low - span), max(every)) if self.better == "higher" else (min(every), min(max(every), high + span))
+        low, high = (max(min(every), low - WORSE * span), max(every)) if self.better == "higher" else (min(every), min(max(every), high + WORSE * span))
         return low - span / 15, high + span / 15
 
     def outside(self) -> list[str]:
-        """The lines of which some point is outside the self."""
+        """The lines of which some point is outside the picture."""
         low, high = self.limits()
         return list(dict.fromkeys(point.line for point in self.points if not low <= self.height(point.y) <= high))
 
