@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from sae_bench_htopk.palette import GREY
 from sae_bench_htopk.picture import Picture
+
+End: TypeAlias = tuple[str, str, tuple[float, float]]  # a line's name, its colour, and its last point that is in the picture
 
 
 def finish(axis: Axes) -> None:
@@ -33,7 +36,7 @@ def y_ticks(picture: Picture) -> tuple[list[float], list[str]]:
     return [picture.height(value) for value in values], [f"{value:.6g}" for value in values]
 
 
-def name_lines(axis: Axes, ends: Sequence[tuple[str, str, tuple[float, float]]]) -> None:
+def name_lines(axis: Axes, ends: Sequence[End]) -> None:
     """Writes each line's name right of the axes, as near to its end as its neighbours leave room, with a thin leader."""
     axis.autoscale_view(scaley=False)
     heights = [float(axis.transAxes.inverted().transform(axis.transData.transform(end))[1]) for *_, end in ends]

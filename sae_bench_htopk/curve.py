@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_bench_htopk.axes import finish, name_lines, y_ticks
+from sae_bench_htopk.axes import End, finish, name_lines, y_ticks
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.markdown import fold, words
@@ -77,13 +77,14 @@ class Curve(Picture):
         axis.set_ylabel(self.y_title(), color=GREY)
         finish(axis)
         name_lines(axis, ends)
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr, call-arg]
         return figure
 
 
-def draw_lines(axis: Axes, picture: Curve) -> list[tuple[str, str, tuple[float, float]]]:
+def draw_lines(axis: Axes, picture: Curve) -> list[End]:
     """Every SAE in its variant's colour, from the first budget at which anything fires, with its band; returns names, colours and ends."""
     axis.set_xscale("log", base=2)
-    colours, ends = look({point.variant for point in picture.points}), []
+    colours, ends = look({point.variant for point in picture.points}), list[End]()
     for name, every in groupby(zip(picture.points, picture.budgets, strict=True), key=lambda pair: pair[0].line):
         pairs = [(point, picture.band(point, budget)) for point, budget in every if point.x > 0]
         if not pairs:

@@ -5,20 +5,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import matplotlib
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_bench_htopk.axes import finish, name_lines, y_ticks
+from sae_bench_htopk.axes import End, finish, name_lines, y_ticks
 from sae_bench_htopk.palette import GREY, look
 from sae_bench_htopk.picture import Picture, Point
 
 STYLE = {"envelope": "-", "sae": "-", "oracle": "--", "control": ":"}
 TURNS = ("-", "-.", (0, (1.5, 0.8)), (0, (5, 1, 1, 1, 1, 1)))  # of single SAEs of one variant
-End: TypeAlias = tuple[str, str, tuple[float, float]]  # a line's name, its colour, and its last point that is in the picture
 
 
 @dataclass(frozen=True)

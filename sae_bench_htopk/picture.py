@@ -83,12 +83,16 @@ class Picture(ABC):
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
     def limits(self) -> tuple[float, float]:
-        """The range of heights: everything on the better side, controls too, and on the worse side a little more than the thick lines take."""
-        thick = [self.height(p.y) for p in self.points if p.kind in ("envelope", "single", "oracle")]
-        every = [self.height(p.y) for p in self.points]
+        """The range of heights: everything on the better side, controls too, and on the worse side a little more than the thick lines and their bands."""
+        lines = [p for p in self.points if p.kind in ("envelope", "single", "oracle")]
+        thick = [self.height(p.y + sign * (p.spread or 0.0)) for p in lines for sign in (-1, 0, 1)]
+        every = [*thick, *(self.height(p.y) for p in self.points)]
         low, high = min(thick or every), max(thick or every)
         span = max(high - low, 1e-3)
-        low, high = (max(min(every), low - WORSE * span), max(every)) if self.better == "higher" else (min(every), min(max(every), high + WORSE * span))
+        if self.better == "higher":
+            low, high = max(min(every), low - WORSE * span), max(every)
+        else:
+            low, high = min(every), min(max(every), high + WORSE * span)
         return low - span / 15, high + span / 15
 
     def outside(self) -> list[str]:

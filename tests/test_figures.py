@@ -85,3 +85,13 @@ def test_the_ce_score_is_drawn_by_what_is_missing_to_1() -> None:
     assert (picture.name, picture.scale, picture.better) == ("score_mean", "unexplained", "higher")
     made["rows"][0]["values"][saes.SCORE] = 1.0
     assert figures.sparsity(assemble([made]), saes.SCORE).scale == "linear"
+
+
+def test_bands_are_in_the_picture() -> None:
+    """Two seeds at 0.5 and 0.9: the band of one standard deviation reaches 0.98, above either."""
+    made = [of("topk", 8, {4: 0.1, 8: 0.5}), make("topk", 8, 1)]
+    for row in made[1]["rows"]:
+        row["values"][saes.EV] = 0.9
+    picture = figures.sparsity(assemble(made), saes.EV)
+    top = max(point.y + (point.spread or 0.0) for point in picture.points)
+    assert top > 0.95 and picture.limits()[1] > picture.height(top)
