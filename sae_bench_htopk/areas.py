@@ -1,6 +1,6 @@
 """What a variant is worth over a range of sparsities: the mean height of its SAEs' best over log L0, on one grid for all variants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +19,11 @@ class Area(NamedTuple):
     saes: tuple[Sae, ...]
 
 
-def shared(board: Board, column: str) -> list[int]:
+def shared(board: Board, column: str) -> tuple[int, ...]:
     """The budgets at which every variant that was read at two or more has the number: only these count, so that more readings are no more area."""
     read = [{k for sae in board.of(variant) for k in sae.ks() if isinstance(sae.read(column, k), Number)} for variant in board.variants]
     several = [ks for ks in read if len(ks) > 1]
-    return sorted(set.intersection(*several)) if several else []
+    return tuple(sorted(set.intersection(*several))) if several else ()
 
 
 def span(board: Board, column: str) -> tuple[float, float] | None:
@@ -35,18 +35,21 @@ def span(board: Board, column: str) -> tuple[float, float] | None:
     return (low, high) if 0 < low < high else None
 
 
-def area(board: Board, variant: str, column: str) -> Area | Missing:
-    """The mean over log L0, from end to end of `span`, of the best that any SAE of the variant reaches there."""
+def areas(board: Board, column: str) -> dict[str, Area | Missing]:
+    """Of each variant, the mean over log L0, from end to end of `span`, of the best that any of its SAEs reaches there."""
     if (found := span(board, column)) is None:
-        return Missing("no range of L0 is common to the variants")
-    ks, places, saes = shared(board, column), frontier.grid(*found), board.of(variant)
+        return dict.fromkeys(board.variants, Missing("no range of L0 is common to the variants"))
+    ks, places = shared(board, column), frontier.grid(*found)
+    return {variant: area(board.of(variant), column, ks, places) for variant in board.variants}
+
+
+def area(saes: Sequence[Sae], column: str, ks: Collection[int], places: NDArray[np.float64]) -> Area | Missing:
+    """Of these SAEs by their readings at these budgets, on a grid."""
     curves = np.stack([frontier.along(*sae.mean_curve(column, ks), places) for sae in saes])
     better = np.fmax if SHOWN[column][1] == "higher" else np.fmin  # these pass over NaN, where an SAE has no readings
     best = better.reduce(curves)
     height = frontier.mean_height(best)
-    if height is None:
-        return Missing("its readings do not reach from end to end")
-    return Area(height, needed(saes, curves, best))
+    return Missing("its readings do not reach from end to end") if height is None else Area(height, needed(saes, curves, best))
 
 
 def needed(saes: Sequence[Sae], curves: NDArray[np.float64], best: NDArray[np.float64]) -> tuple[Sae, ...]:

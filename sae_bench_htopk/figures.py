@@ -8,7 +8,7 @@ import numpy as np
 
 from sae_bench_htopk import frontier
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.drawing import Lines, Ratio
+from sae_bench_htopk.lines import Lines, Ratio
 from sae_bench_htopk.picture import Point, Scale
 from sae_bench_htopk.saes import DELTA, EV, SCORE, SHOWN, Number, Sae
 

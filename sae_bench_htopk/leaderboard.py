@@ -4,7 +4,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TypeAlias
 
-from sae_bench_htopk import curve, drawing, falloff, figures, latent_pages, records, sizes, storage
+from sae_bench_htopk import curve, falloff, figures, latent_pages, lines, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.markdown import Table
@@ -63,7 +63,7 @@ def build(root: Path, suite: str) -> Path:
     texts, drawn, _ = render(root, suite)
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         remove(path)
-    for path, text in {**texts, **{path: drawing.svg(picture) for path, picture in drawn.items()}}.items():
+    for path, text in {**texts, **{path: lines.svg(picture) for path, picture in drawn.items()}}.items():
         storage.write(path, text)
     storage.write(root / "README.md", index(root))
     return root / f"{suite}.md"

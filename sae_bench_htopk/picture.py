@@ -18,7 +18,7 @@ from sae_bench_htopk.saes import SHOWN
 Scale: TypeAlias = Literal["linear", "log", "unexplained"]  # unexplained: log of 1 - y, for what ends at 1
 TINY = 1e-6  # what a log scale shows of 0
 WORSE = 0.05  # of what the thick lines take: so much is shown beyond them of what is worse
-DRAWING = ("axes.py", "drawing.py", "palette.py", "picture.py")  # beside a picture's own module, what every drawing comes through
+DRAWING = ("axes.py", "lines.py", "palette.py", "picture.py")  # beside a picture's own module, what every drawing comes through
 
 
 class Point(NamedTuple):

@@ -1,17 +1,17 @@
 """What a page says in words: a sentence for each question of a reader who has a minute, and the same with every number for one who has more."""
 
 from sae_bench_htopk import interpretable, nested, sizes
+from sae_bench_htopk.answer_best import by_size, by_sparsity
+from sae_bench_htopk.answer_budgets import away, one_for_all, rivals, serving
+from sae_bench_htopk.answer_costs import how_sure, what_it_cost
+from sae_bench_htopk.answer_interpretable import most_interpretable
+from sae_bench_htopk.answer_nested import nested_or_cut
 from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.gaps import Gap, gap, surely
 from sae_bench_htopk.leads import lead
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure, verdict
 from sae_bench_htopk.saes import COMPARED, DELTA, EV, SHOWN, Number, Sae
-from sae_bench_htopk.top_best import by_size, by_sparsity
-from sae_bench_htopk.top_budgets import away, one_for_all, rivals, serving
-from sae_bench_htopk.top_costs import how_sure, what_it_cost
-from sae_bench_htopk.top_interpretable import most_interpretable
-from sae_bench_htopk.top_nested import nested_or_cut
 
 
 def in_short(board: Board) -> list[str]:

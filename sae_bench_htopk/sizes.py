@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.captions import show
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.drawing import Lines
 from sae_bench_htopk.figures import marked, name_of, scale_of
+from sae_bench_htopk.lines import Lines
 from sae_bench_htopk.markdown import Table, brief, fold, shown
 from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae

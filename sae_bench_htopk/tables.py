@@ -19,7 +19,7 @@ ELSEWHERE = frozenset({"bands", "shells"})  # details that are groups of latents
 
 def headline(board: Board, column: str) -> str:
     """Each variant's best SAE at each budget, the winner bold if it has a rival; its area, the best first, and what it cost; controls below."""
-    heights = {variant: areas.area(board, variant, column) for variant in board.variants}
+    heights = areas.areas(board, column)
     ks = [k for k in board.ks if any(isinstance(sae.read(column, k), Number) for sae in (*board.saes, *board.controls))]  # some are wanted at a few alone
     table = Table("variant", "trained at k =", *(f"k = {k}" for k in ks), over(areas.span(board, column)), "trainings in use", "seconds", "FLOPs")
     winners = {k: best.sae.variant for k in ks if (best := board.best(column, k)) and best.next}

@@ -24,7 +24,7 @@ def of(variant: str, trained: int, values: dict[int, float | None], **l0: float)
 
 def area(board: Board, variant: str) -> areas.Area:
     """Of explained variance, which must be there."""
-    found = areas.area(board, variant, saes.EV)
+    found = areas.areas(board, saes.EV)[variant]
     assert isinstance(found, areas.Area)
     return found
 
@@ -47,7 +47,7 @@ def test_who_is_read_more_often_does_not_gain_by_it() -> None:
     ends, four = {k: bent[k] for k in (4, 32)}, bent
     few, one, both = (assemble([of("topk", 32, mine), of("batchtopk", 32, theirs)]) for mine, theirs in ((ends, ends), (four, ends), (four, four)))
     assert area(one, "topk").height == pytest.approx(area(few, "topk").height) == pytest.approx(0.65)
-    assert areas.shared(one, saes.EV) == [4, 32] and area(both, "topk").height > 0.7
+    assert areas.shared(one, saes.EV) == (4, 32) and area(both, "topk").height > 0.7
     assert area(one, "topk").height == pytest.approx(area(one, "batchtopk").height)
 
 
@@ -71,11 +71,11 @@ def test_a_variant_of_one_reading_has_no_area_and_takes_none_from_others(tmp_pat
     made = [of("topk", 32, {k: 0.5 for k in KS}), of("batchtopk", 8, {8: 0.6})]
     found = assemble(made)
     assert area(found, "topk").height == pytest.approx(0.5)
-    assert areas.area(found, "batchtopk", saes.EV) == Missing("its readings do not reach from end to end")
+    assert areas.areas(found, saes.EV)["batchtopk"] == Missing("its readings do not reach from end to end")
     table = section(page_of(put(tmp_path, made)), "Explained variance at each sparsity")
     assert cells(table, "topk")[6] == "0.500 (1 SAE)" and "its readings do not reach from end to end" in table
 
 
 @pytest.mark.parametrize("values", [{}, {8: 0.6}])
 def test_without_two_readings_there_is_no_area(values: dict[int, float | None]) -> None:
-    assert areas.area(assemble([of("topk", 8, {8: None, **values})]), "topk", saes.EV) == Missing("no range of L0 is common to the variants")
+    assert areas.areas(assemble([of("topk", 8, {8: None, **values})]), saes.EV)["topk"] == Missing("no range of L0 is common to the variants")

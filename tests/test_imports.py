@@ -26,8 +26,8 @@ ORDER = [
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
-        "palette", "picture", "axes", "drawing", "captions", "chapters",
-        "seconds", "areas", "costs", "dominance", "gaps", "top_best", "top_budgets", "top_costs", "top_interpretable", "top_nested",
+        "palette", "picture", "axes", "lines", "captions", "chapters",
+        "seconds", "areas", "costs", "dominance", "gaps", "answer_best", "answer_budgets", "answer_costs", "answer_interpretable", "answer_nested",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",

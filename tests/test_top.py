@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from sae_bench_htopk import gaps, sentences
+from sae_bench_htopk.answer_best import by_size, by_sparsity
+from sae_bench_htopk.answer_budgets import away, one_for_all
+from sae_bench_htopk.answer_costs import how_sure, what_it_cost
+from sae_bench_htopk.answer_nested import nested_or_cut
 from sae_bench_htopk.board import assemble
 from sae_bench_htopk.saes import DELTA, EV
-from sae_bench_htopk.top_best import by_size, by_sparsity
-from sae_bench_htopk.top_budgets import away, one_for_all
-from sae_bench_htopk.top_costs import how_sure, what_it_cost
-from sae_bench_htopk.top_nested import nested_or_cut
 from tests.test_areas import of
 from tests.test_costs import the_suite, timed
 from tests.test_leaderboard import Made, make, page_of, put, section, suite
