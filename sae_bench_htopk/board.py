@@ -8,10 +8,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from sae_bench_htopk import frontier
-from sae_bench_htopk.contract import Missing, Reading, Selector
+from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record, stage_of
 from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
@@ -134,21 +131,6 @@ class Board:
     def envelope(self, variant: str, column: str) -> list[tuple[int, Best]]:
         """The best of a variant's SAEs at each budget that one of them reaches."""
         return [(k, best) for k in self.ks if (best := self.best(column, k, self.of(variant))) is not None]
-
-    def height(self, variant: str, column: str) -> float | Missing:
-        """The mean over log L0, from end to end of `span`, of the best that any SAE of the variant reaches there."""
-        if (span := self.span(column)) is None:
-            return Missing("no range of L0 is common to the variants")
-        better = np.fmax if SHOWN[column][1] == "higher" else np.fmin  # these pass over NaN, where an SAE has no readings
-        height = frontier.mean_height(better.reduce([frontier.along(*sae.mean_curve(column), frontier.grid(*span)) for sae in self.of(variant)]))
-        return Missing("its readings do not reach from end to end") if height is None else height
-
-    def span(self, column: str) -> tuple[float, float] | None:
-        """The range of measured L0 that every variant with two readings reaches; None if there is none."""
-        reached = [[l0 for sae in self.of(variant) for l0 in sae.mean_curve(column)[0]] for variant in self.variants]
-        ends = [(min(l0), max(l0)) for l0 in reached if len(l0) > 1]
-        low, high = max((low for low, _ in ends), default=0.0), min((high for _, high in ends), default=0.0)
-        return (low, high) if low < high else None
 
     @cached_property
     def anchor(self) -> int:

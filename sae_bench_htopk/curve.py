@@ -17,10 +17,12 @@ from typing import Any, ClassVar, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sae_bench_htopk.axes import End, finish, name_lines, y_ticks
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.figures import GREY, Picture, Point, finish, limits, look, name_lines, outside, y_ticks
 from sae_bench_htopk.markdown import fold, words
+from sae_bench_htopk.palette import GREY, look
+from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import EV, Sae, spread
 
 MEAN = "sparsity_curve.ev_mean"  # the column whose metric keeps the curve in its details
@@ -66,7 +68,7 @@ class Curve(Picture):
         figure = Figure(figsize=(9.2, 5.6), layout="constrained")
         axis = figure.subplots()
         ends = draw_lines(axis, self)
-        axis.set_ylim(*limits(self))
+        axis.set_ylim(*self.limits())
         axis.set_yticks(*y_ticks(self))
         ticks = sorted({2 ** round(math.log2(point.x)) for point in self.points if point.x > 0})
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -75,13 +77,14 @@ class Curve(Picture):
         axis.set_ylabel(self.y_title(), color=GREY)
         finish(axis)
         name_lines(axis, ends)
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr, call-arg]
         return figure
 
 
-def draw_lines(axis: Axes, picture: Curve) -> list[tuple[str, str, tuple[float, float]]]:
+def draw_lines(axis: Axes, picture: Curve) -> list[End]:
     """Every SAE in its variant's colour, from the first budget at which anything fires, with its band; returns names, colours and ends."""
     axis.set_xscale("log", base=2)
-    colours, ends = look({point.variant for point in picture.points}), []
+    colours, ends = look({point.variant for point in picture.points}), list[End]()
     for name, every in groupby(zip(picture.points, picture.budgets, strict=True), key=lambda pair: pair[0].line):
         pairs = [(point, picture.band(point, budget)) for point, budget in every if point.x > 0]
         if not pairs:
@@ -146,7 +149,7 @@ def caption(board: Board, drawn: Curve, ends: Sequence[int]) -> str:
         "Marker: the k that it was trained at." if any(point.note == TRAINED for point in drawn.points) else "",
         bands(drawn),
         f"Means of fewer seeds than there are, those with a curve to the largest k: {words(part)}." if (part := partly(board)) else "",
-        f"Partly or wholly out of the picture: {words(beyond)}." if (beyond := outside(drawn)) else "",
+        f"Partly or wholly out of the picture: {words(beyond)}." if (beyond := drawn.outside()) else "",
         f"[Data]({board.suite}/{drawn.name}.csv).",
     ]
     return f"![{drawn.alt}]({board.suite}/{drawn.name}.svg)\n\n<sub>{' '.join(part for part in parts if part)}</sub>"

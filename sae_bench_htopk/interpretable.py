@@ -88,18 +88,22 @@ def sentences(board: Board) -> list[str]:
     k, parts = board.anchor, []
     for column in (column for column in SCORES if column in COMPARED):
         if (best := board.best(column, k)) and best.next:
-            sure = verdict(lead(column, k, best.sae, best.next[0]))
-            parts.append(
-                f"{SCORES[column][0]} **{board.label(best.sae)}** ({brief(best.number)}; next {board.label(best.next[0])}, {brief(best.next[1])}: {sure})"
-            )
+            found = lead(column, k, best.sae, best.next[0])
+            ahead = f"ahead of {board.label(best.next[0])} by {rounded(found.value, digits=2)}: {verdict(found)}"
+            parts.append(f"{SCORES[column][0]} **{board.label(best.sae)}** ({ahead})")
     if not parts:
         return []
-    cells = [marked(board, sae, column, k) for sae in board.saes for column in SCORES]
-    told = [cell for cell in cells if isinstance(cell, str) and "‡" not in cell]
-    futile = sum("†" in cell for cell in told)
-    compared = f" {futile} of the {len(told)} scores at this k are not better than the untrained SAE's."
+    worse, told = futile(board, k)
+    compared = f" {worse} of the {told} scores at this k are not better than the untrained SAE's."
     floor = compared if untrained(board) else " There is no untrained SAE to compare them with."
     return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}{passed(board, k)}"]
+
+
+def futile(board: Board, k: int) -> tuple[int, int]:
+    """(how many scores at k are not better than the untrained SAE's, how many can be compared with it)."""
+    cells = [marked(board, sae, column, k) for sae in board.saes for column in SCORES]
+    told = [cell for cell in cells if isinstance(cell, str) and "‡" not in cell]
+    return sum("†" in cell for cell in told), len(told)
 
 
 def sign(number: Number, floor: Number | Missing, better: float) -> str:

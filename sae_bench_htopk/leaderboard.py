@@ -4,18 +4,19 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TypeAlias
 
-from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes, storage
+from sae_bench_htopk import curve, falloff, figures, latent_pages, lines, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.markdown import Table
 from sae_bench_htopk.page import GENERATED, page, page_of
+from sae_bench_htopk.picture import Picture, stamp_of
 from sae_bench_htopk.saes import EV
 from sae_bench_htopk.sentences import winners
 
 ODD = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # what a value of another kind than a page takes it for comes to
 
 
-Made: TypeAlias = tuple[dict[Path, str], dict[Path, figures.Picture], Board]
+Made: TypeAlias = tuple[dict[Path, str], dict[Path, Picture], Board]
 
 
 def render(root: Path, suite: str) -> Made:
@@ -36,9 +37,8 @@ def render(root: Path, suite: str) -> Made:
 def made(root: Path, suite: str, found: list[records.Record]) -> Made:
     """The same from these records."""
     board = assemble(found)
-    drawn = {
-        picture.name: picture for picture in [*figures.pictures(board), sizes.picture(board), curve.picture(board), falloff.picture(board)] if picture.points
-    }
+    pictures: list[Picture] = [*figures.pictures(board), figures.relative(board), *sizes.pictures(board), curve.picture(board), falloff.picture(board)]
+    drawn = {picture.name: picture for picture in pictures if picture.points}
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
     texts |= {root / suite / latent_pages.FOLDER / name: f"{GENERATED}\n\n{text}" for name, text in latent_pages.pages(board).items()}
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
@@ -63,7 +63,7 @@ def build(root: Path, suite: str) -> Path:
     texts, drawn, _ = render(root, suite)
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         remove(path)
-    for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
+    for path, text in {**texts, **{path: lines.svg(picture) for path, picture in drawn.items()}}.items():
         storage.write(path, text)
     storage.write(root / "README.md", index(root))
     return root / f"{suite}.md"
@@ -120,7 +120,7 @@ def check(root: Path) -> list[str]:
         for path, picture in drawn.items():
             if not path.is_file():
                 differences.append(f"{path}: is missing")
-            elif figures.stamp_of(path.read_text(encoding="utf-8")) != picture.stamp():
+            elif stamp_of(path.read_text(encoding="utf-8")) != picture.stamp():
                 differences.append(f"{path}: was drawn from other data or by other code")
     for path, text in expected.items():
         if not path.is_file():

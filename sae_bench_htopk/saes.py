@@ -3,7 +3,7 @@
 "At k" always means at a measured L0 of k: a reading within 2% of its nominal k as it stands, else between readings in log L0.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -14,11 +14,12 @@ from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record
 
 Row: TypeAlias = Mapping[str, Any]
-EV, L0, DELTA = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta"
+EV, L0, DELTA, SCORE = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta", "downstream_loss.score_mean"
 CKA_SAMPLE = "representational_similarity.cka_sample"
 SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside each other wherever variants are compared
     EV: ("EV", "higher"),
     DELTA: ("ΔCE", "lower"),
+    SCORE: ("CE score", "higher"),  # under mean ablation: under zero ablation even a ruined model has 0.9
     "representational_similarity.rsa": ("RSA", "higher"),
     "representational_similarity.cka": ("CKA", "higher"),
     "sparse_probing.auc_1": ("probing AUC", "higher"),
@@ -121,9 +122,10 @@ class Sae:
         """The seeds whose reading at nominal k has the number."""
         return [seed for seed, rows in self.rows.items() if value_of(rows.get(self.reading(k, **way)), column) is not None]
 
-    def mean_curve(self, column: str) -> tuple[list[float], list[float]]:
-        """(measured L0, number), means over seeds, of its native readings on the whole dictionary."""
-        found = [number for k in self.ks() if isinstance(number := self.read(column, k), Number)]
+    def mean_curve(self, column: str, ks: Collection[int] | None = None) -> tuple[list[float], list[float]]:
+        """(measured L0, number), means over seeds, of its native readings on the whole dictionary, or of those at some budgets alone."""
+        wanted = self.ks() if ks is None else [k for k in self.ks() if k in ks]
+        found = [number for k in wanted if isinstance(number := self.read(column, k), Number)]
         return [n.l0 for n in found if n.l0 is not None], [n.mean for n in found if n.l0 is not None]
 
     def read(self, column: str, k: int, **way: Any) -> Number | Missing:

@@ -1,33 +1,47 @@
-"""What a page says in words: the questions of a reader who has a minute, answered from the numbers."""
-
-from statistics import fmean, median
+"""What a page says in words: a sentence for each question of a reader who has a minute, and the same with every number for one who has more."""
 
 from sae_bench_htopk import interpretable, nested, sizes
+from sae_bench_htopk.answer_best import by_size, by_sparsity
+from sae_bench_htopk.answer_budgets import away, one_for_all, rivals, serving
+from sae_bench_htopk.answer_costs import how_sure, what_it_cost
+from sae_bench_htopk.answer_interpretable import most_interpretable
+from sae_bench_htopk.answer_nested import nested_or_cut
 from sae_bench_htopk.board import Best, Board
+from sae_bench_htopk.gaps import Gap, gap, surely
+from sae_bench_htopk.leads import lead
 from sae_bench_htopk.markdown import brief, rounded, words
-from sae_bench_htopk.pairs import sure
+from sae_bench_htopk.pairs import sure, verdict
 from sae_bench_htopk.saes import COMPARED, DELTA, EV, SHOWN, Number, Sae
-
-SEVERAL = 2  # budgets below its own at which an SAE must be comparable, to be called one for every budget
 
 
 def in_short(board: Board) -> list[str]:
-    """The questions of a reader who has a minute, answered from the numbers."""
-    found = [winners(board, EV), *(winners(board, column) for column in board.columns if column == DELTA)]
-    return [
-        sentence
-        for sentence in [
-            *found,
-            *sizes.sentences(board),
-            *nested.sentences(board),
-            *interpretable.sentences(board),
-            one_for_all(board),
-            away(board),
-            selector(board),
-            sure(board),
-        ]
-        if sentence
+    """One sentence for each question, as far as the records can answer it."""
+    found = [
+        by_sparsity(board, EV),
+        by_sparsity(board, DELTA) if DELTA in board.columns else "",
+        by_size(board),
+        one_for_all(board),
+        away(board),
+        nested_or_cut(board),
+        most_interpretable(board),
+        how_sure(board),
+        what_it_cost(board),
     ]
+    return [sentence for sentence in found if sentence]
+
+
+def in_detail(board: Board) -> list[str]:
+    """The same questions with every number, and what each was tested for."""
+    found = [
+        *(winners(board, column) for column in (EV, DELTA) if column in board.columns),
+        *sizes.sentences(board),
+        *nested.sentences(board),
+        *interpretable.sentences(board),
+        from_each(board),
+        selector(board),
+        sure(board),
+    ]
+    return [sentence for sentence in found if sentence]
 
 
 def winners(board: Board, column: str) -> str:
@@ -36,7 +50,7 @@ def winners(board: Board, column: str) -> str:
     parts = []
     for variant in dict.fromkeys(best.sae.variant for best in bests.values()):
         won = {k: best for k, best in bests.items() if best.sae.variant == variant}
-        parts.append(f"**{variant}** at k = {words(f'{k} ({brief(best.number)}, {ahead(best)})' for k, best in won.items())}")
+        parts.append(f"**{variant}** at k = {words(f'{k} ({brief(best.number)}, {ahead(column, k, best)})' for k, best in won.items())}")
     left = [f"{variant} at k = {words(ks)}" for variant in board.variants if (ks := [k for k in bests if k not in dict(board.envelope(variant, column))])]
     silent = f" Not compared, for want of readings at that L0: {'; '.join(left)}." if left else ""
     title, better = SHOWN[column]
@@ -44,61 +58,33 @@ def winners(board: Board, column: str) -> str:
     return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""
 
 
-def ahead(best: Best) -> str:
-    """By how much a winner leads, as the headline has both."""
-    return f"ahead by {rounded(abs(best.number.mean - best.next[1].mean), digits=2)}" if best.next else "alone"
+def ahead(column: str, k: int, best: Best) -> str:
+    """By how much a winner leads at an L0 of exactly k, where a number within 2% of it may stand beside."""
+    if not best.next:
+        return "alone"
+    value = gap(column, k, best.sae, best.next[0]).value
+    return f"{'ahead' if value >= 0 else 'at exactly this L0 behind'} by {rounded(abs(value), digits=2)}"
 
 
-def one_for_all(board: Board) -> str:
-    """How far the SAE that best serves several budgets below its own, too, is from the best SAE trained at each; also in what interpretability has."""
-    answers = []
-    for sae in (sae for sae in board.saes if not sae.measured):  # an L0 that came out of training was no budget to serve
-        gaps = behind(board, sae, EV)
-        if sum(k < sae.budget for k in gaps) >= SEVERAL:
-            answers.append((fmean(gap for gap, _ in gaps.values()), board.label(sae), sae, gaps))
-    if not answers:
+def from_each(board: Board) -> str:
+    """How far the SAE that best serves every budget is from each of those trained at one, with what each difference is not clear of."""
+    if (found := serving(board)) is None:
         return ""
-    _, label, sae, gaps = max(answers, key=lambda answer: answer[:2])
-    others = [
-        f"{COMPARED[column][0]} at k = {words(found)} by {words(rounded(gap, digits=2, sign=True) for gap, _ in found.values())}"
-        for column in interpretable.AGAINST_K
-        if (found := behind(board, sae, column))
-    ]
-    return (
-        f"**One SAE for every budget:** {label} comes nearest to the best of the others trained at each k. "
-        f"Read at k = {words(gaps)}, its explained variance differs by {words(rounded(gap, digits=2, sign=True) for gap, _ in gaps.values())} "
-        f"(from {words(variant for _, variant in gaps.values())}): one training instead of {len({sae.budget, *gaps})}."
-        + (f" From the best of these it also differs in {'; '.join(others)} (not tested)." if others else "")
-    )
+    parts = []
+    for k, other in found.rivals.items():
+        one = lead(EV, k, found.sae, other)
+        ahead = one if one.value >= 0 else lead(EV, k, other, found.sae)
+        parts.append(f"{rounded(one.value, digits=2, sign=True)} from {board.label(other)} at k = {k} ({verdict(ahead)})")
+    others = [f"{COMPARED[column][0]} {told}" for column in interpretable.AGAINST_K if (told := elsewhere(board, found.sae, column))]
+    also = f" From the best of the others in each of these, + being better: {'; '.join(others)}." if others else ""
+    return f"**One SAE for every budget:** {board.label(found.sae)} differs in explained variance by {', '.join(parts)}.{also}"
 
 
-def behind(board: Board, sae: Sae, column: str) -> dict[int, tuple[float, str]]:
-    """At each k up to its own by how much an SAE differs from the best of the others trained there, and which variant that is."""
-    gaps = {}
-    for k in (k for k in board.ks if k <= sae.budget):
-        own, best = sae.at(column, k), board.best(column, k, [other for other in board.saes if other.trained_at(k) and other is not sae])
-        if isinstance(own, Number) and best:
-            gaps[k] = (own.mean - best.number.mean, best.sae.variant)
-    return gaps
-
-
-def away(board: Board) -> str:
-    """What it costs to read an SAE at another budget than its own."""
-    costs = []
-    for sae in board.saes:
-        for k in (k for k in board.ks if k != sae.budget):
-            rivals = [other for other in board.of(sae.variant) if other.trained_at(k)]
-            own, best = sae.at(EV, k), board.best(EV, k, rivals)
-            if isinstance(own, Number) and best:
-                costs.append((best.number.mean - own.mean, sae, k, own.mean, best))
-    if not costs:
-        return ""
-    cost, sae, k, value, best = max(costs, key=lambda found: found[0])
-    middle = f"; {rounded(median(found[0] for found in costs))} in the median of {len(costs)} such readings" if len(costs) > 1 else ""
-    return (
-        f"**Reading away from the trained k** costs up to {rounded(cost)} of explained variance ({board.label(sae)} read at {k}: {rounded(value)}; "
-        f"{board.label(best.sae)}: {rounded(best.number.mean)}){middle}."
-    )
+def elsewhere(board: Board, sae: Sae, column: str) -> str:
+    """By how much it differs in another number at each budget from the best of those trained there."""
+    gaps: dict[object, Gap] = {k: gap(column, k, sae, other) for k, other in rivals(board, sae, column).items()}
+    values = words(rounded(one.value, digits=2, sign=True) for one in gaps.values())
+    return f"by {values} at k = {words(gaps)} ({surely(gaps)})" if gaps else ""
 
 
 def selector(board: Board) -> str:

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from sae_bench_htopk.board import Board
+from sae_bench_htopk.captions import show
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.figures import Picture, Point, marked
+from sae_bench_htopk.figures import marked, name_of, scale_of
+from sae_bench_htopk.lines import Lines
 from sae_bench_htopk.markdown import Table, brief, fold, shown
+from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
 
 LATE = (
@@ -95,14 +98,14 @@ def marked_seeds(board: Board, number: Number | Missing) -> str | Missing:
     return shown(number) + fewer
 
 
-def tables(board: Board) -> list[str]:
-    """Explained variance first; the other compared columns, and other orders, folded away."""
+def tables(board: Board, drawn: Mapping[str, Picture]) -> list[str]:
+    """Explained variance first; the other compared columns with their figures, and other orders, folded away."""
     late = LATE if any("after" in sae.cuts() for sae in compared(board)) else ""
     parts = ["Explained variance at equal L0:", table(board, EV, False), late, fold("At equal share of active latents", table(board, EV, True))]
     for column in (column for column in measured(board) if column != EV):
         title, better = SHOWN[column]
         both = "At equal L0:", table(board, column, False), "At equal share of active latents:", table(board, column, True)
-        parts.append(fold(f"{title} ({better} is better)", "\n\n".join(both)))
+        parts.append(fold(f"{title} ({better} is better)", "\n\n".join(filter(None, [show(board, drawn.get(file_of(column))), *both]))))
     return [*parts, fold("Latents kept in another order", orders(board))]
 
 
@@ -116,14 +119,24 @@ def orders(board: Board) -> str:
     return made.markdown()
 
 
-def picture(board: Board) -> Picture:
-    """Explained variance against the number of latents in use: at equal L0, and at equal L0 per latent; the later cut would lie on the same lines."""
-    points: list[Point] = []
+def file_of(column: str) -> str:
+    """What the file of a column's figure is called."""
+    return "dictionary" if column == EV else f"dictionary_{name_of(column)}"
+
+
+def pictures(board: Board) -> list[Lines]:
+    """A figure for each column that has numbers of several sizes."""
+    drawn = [picture(board, column) for column in board.columns]
+    return [one for one in drawn if len({point.x for point in one.points}) > 1]
+
+
+def picture(board: Board, column: str) -> Lines:
+    """One column against the number of latents in use: at equal L0, and at equal L0 per latent; the later cut would lie on the same lines."""
+    (title, better), points = SHOWN[column], list[Point]()
     for panel, relative in ((f"equal L0: k = {board.anchor}", False), (f"equal share: k = {board.anchor} · latents / {board.latents:,}", True)):
-        found = [point for line in lines(board, EV, relative) for point in points_of(line, panel)]
-        points += marked(found, "higher")
-    alt = "Explained variance (higher is better) against the number of latents in use, at equal L0 and at equal share of active latents"
-    return Picture("dictionary", alt, "latents in use", EV, "higher", tuple(points), "unexplained")
+        points += marked([point for line in lines(board, column, relative) for point in points_of(line, panel)], better)
+    alt = f"{title} ({better} is better) against the number of latents in use, at equal L0 and at equal share of active latents"
+    return Lines(file_of(column), alt, "latents in use", column, better, tuple(points), scale_of(column, points))
 
 
 def points_of(line: SizeLine, panel: str) -> list[Point]:

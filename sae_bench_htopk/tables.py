@@ -7,9 +7,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, get_args
 
-import numpy as np
-
-from sae_bench_htopk import frontier, plugins
+from sae_bench_htopk import areas, costs, dominance, plugins
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing, Selector
@@ -20,23 +18,40 @@ ELSEWHERE = frozenset({"bands", "shells"})  # details that are groups of latents
 
 
 def headline(board: Board, column: str) -> str:
-    """Each variant's best SAE at each budget, the winner bold if it has a rival; the mean over log L0, the best of them first; controls below."""
-    area = f"mean over L0 {' to '.join(rounded(end) for end in span)}" if (span := board.span(column)) else "mean over L0"
-    ks = [k for k in board.ks if any(isinstance(sae.read(column, k), Number) for sae in board.everything)]  # some metrics are wanted at a few budgets alone
-    table = Table("variant", "trained at k =", *(f"k = {k}" for k in ks), area)
+    """Each variant's best SAE at each budget, the winner bold if it has a rival; its area, the best first, and what it cost; controls below."""
+    heights = areas.areas(board, column)
+    ks = [k for k in board.ks if any(isinstance(sae.read(column, k), Number) for sae in (*board.saes, *board.controls))]  # some are wanted at a few alone
+    table = Table("variant", "trained at k =", *(f"k = {k}" for k in ks), over(areas.span(board, column)), "trainings in use", "seconds", "FLOPs")
     winners = {k: best.sae.variant for k in ks if (best := board.best(column, k)) and best.next}
-    heights = {variant: board.height(variant, column) for variant in board.variants}
-    sign = -1.0 if SHOWN[column][1] == "higher" else 1.0
-    order = {variant: math.inf if isinstance(height, Missing) else sign * height for variant, height in heights.items()}
-    for variant in sorted(board.variants, key=lambda variant: order[variant]):
+    spent = costs.costs(board, column)
+    for variant in sorted(board.variants, key=lambda variant: rank(heights[variant], column)):
         numbers = {k: best.number for k, best in board.envelope(variant, column)}
         cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in ks]
-        trained = ", ".join(f"L0 {sae.budget}" if sae.measured else str(sae.budget) for sae in board.of(variant))
         bold = [place + 2 for place, k in enumerate(ks) if winners.get(k) == variant]
-        table.add(variant, trained, *cells, heights[variant], bold=bold)
+        table.add(variant, trained(board.of(variant)), *cells, under(heights[variant]), *costs.cells(spent[variant], len(ks)), bold=bold)
     for sae in board.controls:
-        table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in ks), "")
+        table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in ks), *[""] * 4)
     return table.markdown()
+
+
+def over(span: tuple[float, float] | None) -> str:
+    """The head of the column of areas."""
+    return f"mean over L0 {' to '.join(rounded(end) for end in span)}" if span else "mean over L0"
+
+
+def under(area: areas.Area | Missing) -> str | Missing:
+    """An area and how many trained SAEs stand behind it."""
+    return area if isinstance(area, Missing) else f"{rounded(area.height)} ({len(area.saes)} SAE{'s' * (len(area.saes) > 1)})"
+
+
+def rank(area: areas.Area | Missing, column: str) -> float:
+    """What sorts the best first, and those without an area last."""
+    return math.inf if isinstance(area, Missing) else (-area.height if SHOWN[column][1] == "higher" else area.height)
+
+
+def trained(saes: Sequence[Sae]) -> str:
+    """The budgets that a variant's SAEs were trained at, each once; where training sets none, what L0 it came to."""
+    return ", ".join(dict.fromkeys(f"L0 {sae.budget}" if sae.measured else str(sae.budget) for sae in saes))
 
 
 def nearest(saes: Sequence[Sae], k: int) -> Sae:
@@ -45,20 +60,17 @@ def nearest(saes: Sequence[Sae], k: int) -> Sae:
 
 
 def every_measure(board: Board) -> str:
-    """Each variant's best SAE at each budget with all compared columns, as it was read, and its place against the frontier."""
-    points = [(sae, k, number) for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(EV, k), Number) and number.l0 is not None]
-    by = frontier.dominated_by(np.array([(frontier.snapped(number.l0 or 0.0), number.mean) for *_, number in points]).reshape(-1, 2), ("lower", "higher"))
-    beaten = {(sae, k): None if other is None else points[other] for (sae, k, _), other in zip(points, by, strict=True)}
-    table = Table("read at k", "SAE", "measured L0", *(title for title, _ in board.columns.values()), "95% over documents (EV)", "on the frontier")
+    """Each variant's best SAE at each budget with all compared columns, as it was read, and its place against the frontier of explained variance."""
+    places = {(place.sae, place.k): dominance.standing(board, place) for place in dominance.places(board, EV)}
+    table = Table("read at k", "SAE", "measured L0", *(title for title, _ in board.columns.values()), "95% over documents (EV)", "on the frontier (EV)")
     for k in board.ks:
         for variant in board.variants:
             best = board.best(EV, k, board.of(variant))
             sae = best.sae if best else nearest(board.of(variant), k)
             if isinstance(number := sae.read(EV, k), Number):
-                other = beaten.get((sae, k))
-                place = "yes" if other is None else f"no: {board.label(other[0])} at L0 {rounded(other[2].l0 or 0.0)}"
                 half = f"±{rounded(number.half, number.half)}" if number.half else ""
-                table.add(str(k), board.label(sae), *(unmarked(sae.read(column, k)) for column in (L0, *board.columns)), half, place)
+                columns = (unmarked(sae.read(column, k)) for column in (L0, *board.columns))
+                table.add(str(k), board.label(sae), *columns, half, places.get((sae, k), Missing("its L0 was not measured")))
     return table.markdown()
 
 

@@ -1,6 +1,6 @@
 """Trains SAEs side by side in one pass over the text, goes on where a kill left off, and keeps what training comes to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,7 @@ class TrainingPass:
         snapshots = resume.Snapshots(self.stored.folder, list(learners), self.stored.suite.snapshot.minutes, self.now(), found)
         for training in trainings:
             if training.learner not in active:  # it sees nothing of the stream but its statistics, wherever that stands
-                self.save(training, learners[training.learner], stream, ())
+                self.save(training, learners[training.learner], stream)
         taken = resume.restore(found, active) if found else 0
         due = sorted((training for training in trainings if training.learner in active), key=lambda training: training.steps)
         total = due[-1].steps * recipe.batch if due else 0
@@ -64,7 +64,7 @@ class TrainingPass:
             for tokens in train(list(active.values()), stream.batches(recipe.batch), taken=taken):
                 progress.reach(tokens)
                 while due and due[0].steps * recipe.batch == tokens:
-                    self.save(training := due.pop(0), learners[training.learner], stream, snapshots.earlier)
+                    self.save(training := due.pop(0), learners[training.learner], stream, beside(active, snapshots.earlier))
                 if not due:
                     break
                 snapshots.keep(tokens // recipe.batch, stream, active, {one.key: one.learner for one in due}, disk(self.stored.suite, due))
@@ -95,14 +95,14 @@ class TrainingPass:
         held = Blocks(device, self.stored.suite.blocks.on == "pinned", ahead=device != "cpu")  # on a CPU both would want the same cores
         return Stream(self.model, windows, chosen.context, self.model.bos, recipe.block, recipe.stream_seed, recipe.tokens, known, held)
 
-    def save(self, training: Training, learner: Learner, stream: Stream, earlier: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps what training came to: weights, and the story that records tell of them, with the runs that it went on from."""
+    def save(self, training: Training, learner: Learner, stream: Stream, how: Mapping[str, Any] | None = None) -> None:
+        """Keeps what training came to: weights, and the story that records tell of them; `how` is what provenance says of the pass."""
         if learner.failed:
             note(f"{training.label()}: given up, and the others went on: {learner.failed}")
         story: dict[str, Any] = {"curve": learner.curve, "seconds": learner.seconds, "tokens": learner.tokens, "failed": learner.failed}
         story["stream"] = seen(stream, learner)
         story["provenance"] = provenance(self.stored.device) | {"variant_code": training.code(), "selection": learner.variant.proposals.story()}
-        story["provenance"] |= {"resumed": list(earlier)} if earlier else {}
+        story["provenance"] |= how or {}
         self.retire(training)
         weights.save(self.stored.path(training), learner.variant, stream.units, story)
 
@@ -111,6 +111,11 @@ class TrainingPass:
         path = self.stored.records / f"{training.key}.json"
         if path.is_file():
             move(path, plan.set_aside(self.stored.root, self.stored.suite.name), f"{training.key}.of-earlier-weights.json")
+
+
+def beside(active: Collection[str], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many SAEs take turns in a pass, without which seconds cannot be compared, and the runs that it went on from."""
+    return {"side_by_side": len(active)} | ({"resumed": list(earlier)} if earlier else {})
 
 
 def seen(stream: Stream, learner: Learner) -> dict[str, float | int]:

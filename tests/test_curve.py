@@ -66,7 +66,7 @@ def test_the_page_says_what_the_lines_are_and_who_has_none(root: Path) -> None:
     assert "Bands: ± one standard deviation over seeds; around an SAE of one seed, 95% of draws of documents, which says nothing of other seeds." in fold
     assert "fewer seeds" not in fold
     assert "Without a curve: matryoshka k=32 (has no smaller budgets inside)." in fold
-    assert page.index("frontier.svg") < page.index("curve.svg") < page.index("## Explained variance at each sparsity")
+    assert page.index("frontier.svg") < page.index("## Explained variance at each sparsity") < page.index("curve.svg")
 
 
 def test_saes_that_end_at_different_budgets_and_a_seed_without_a_curve(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ ORDER = [
         "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier", "shorter",
         "significance", "identical", "declarations", "contrasts",
+        "palette", "picture", "axes", "lines", "captions", "chapters",
+        "seconds", "areas", "costs", "dominance", "gaps", "answer_best", "answer_budgets", "answer_costs", "answer_interpretable", "answer_nested",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",

@@ -59,7 +59,7 @@ def test_without_that_control_nothing_is_marked() -> None:
 def test_in_short_names_the_best_and_counts_what_says_nothing() -> None:
     """At 32: topk k=8 has the best of both; of three SAEs' three scores, two AUCs beat .75 +- .02 by more than .028 and one intruder beats .4."""
     (said,) = interpretable.sentences(board())
-    assert "read at k = 32: probing AUC **topk k=8** (0.850; next batchtopk k=32, 0.770: " in said and "intruder **topk k=8** (0.500; " in said
+    assert "read at k = 32: probing AUC **topk k=8** (ahead of batchtopk k=32 by 0.080: " in said and "intruder **topk k=8** (ahead of " in said
     assert "6 of the 9 scores at this k are not better" in said
 
 

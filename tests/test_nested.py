@@ -15,8 +15,8 @@ UNKNOWN = r" \(not tested: documents and seeds\)"
 
 
 def said(root: Path, made: list[Made]) -> str:
-    """The sentence on the page."""
-    (found,) = re.findall(r"- \*\*Nested or cut down\?\*\* (.*)", section(page_of(put(root, made)), "In short"))
+    """The sentence in the detail of the page."""
+    (found,) = re.findall(r"- \*\*Nested or cut down\?\*\* (.*which cuts.*)", section(page_of(put(root, made)), "In short"))
     return str(found)
 
 

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from sae_bench_htopk import suite
-from sae_bench_htopk.figures import GREY, finish
+from sae_bench_htopk.axes import finish
+from sae_bench_htopk.palette import GREY
 from tests.bench.bed import Bed, Case, error, objective
 
 TOKENS, SEEDS = 1_000_000, (0, 1, 2)

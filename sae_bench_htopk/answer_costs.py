@@ -1,0 +1,67 @@
+"""In one sentence each: how sure the page is, and what the SAEs on it cost to train."""
+
+from collections.abc import Mapping
+
+from sae_bench_htopk.board import Board
+from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.costs import Cost, costs
+from sae_bench_htopk.saes import EV
+
+LISTED = 6  # variants whose costs are still read one by one
+
+
+def how_sure(board: Board) -> str:
+    """What clear means; with one seed that nothing is."""
+    if not board.saes:
+        return ""
+    if board.seeds < 2:
+        return "**How sure:** one seed, so nothing on this page is significant: no difference is known to be more than what another seed would change."
+    return (
+        f"**How sure:** {board.seeds} seeds. Clear: one difference alone, without correction for their number, is more than half its 95% interval over "
+        "documents, over seeds, and over both; untested: one of these is not known. The training text's own variance is in none."
+    )
+
+
+def what_it_cost(board: Board) -> str:
+    """Trainings, and seconds or else FLOPs, of the SAEs that are a variant's best somewhere; the cheapest and the dearest if they are many."""
+    found = {variant: cost for variant, cost in costs(board, EV).items() if cost.used}
+    if not found:
+        return ""
+    timed = all(not isinstance(cost.seconds, Missing) for cost in found.values())
+    order = sorted(found, key=lambda variant: (amount(found[variant], timed), variant))
+    chosen = order if len(order) <= LISTED else [order[0], order[-1]]
+    parts = "; ".join(f"{variant} {number(found[variant], variant == chosen[0])}{spent(found[variant], timed)}" for variant in chosen)
+    ends = "" if len(order) <= LISTED else f" the cheapest and the dearest of {len(order)}:"
+    reason = "" if timed else f" No seconds: {next(cost.seconds.reason for cost in found.values() if isinstance(cost.seconds, Missing))}."
+    return f"**What it cost** for each seed{where(board) if timed else ''}, for the k that each reaches ({reached(board, found)}):{ends} {parts}.{reason}"
+
+
+def number(cost: Cost, first: bool) -> str:
+    """2 trainings; the word once."""
+    count = len(cost.used)
+    return f"{count} training{'s' * (count != 1)}" if first else str(count)
+
+
+def reached(board: Board, found: Mapping[str, Cost]) -> str:
+    """6 to 8 of 8."""
+    counts = [len(cost.covered) for cost in found.values()]
+    least, most = min(counts), max(counts)
+    return f"{least if least == most else f'{least} to {most}'} of {len(board.ks)}"
+
+
+def amount(cost: Cost, timed: bool) -> float:
+    """What sorts: seconds if all have them, else FLOPs; what is not known comes last."""
+    value = cost.seconds if timed else cost.flops
+    return float("inf") if isinstance(value, Missing) else value
+
+
+def spent(cost: Cost, timed: bool) -> str:
+    """589 s, or FLOPs."""
+    value = cost.seconds if timed else cost.flops
+    return "" if isinstance(value, Missing) else f", {value:,.0f} s" if timed else f", {value:.2g} FLOPs"
+
+
+def where(board: Board) -> str:
+    """On what device, and with how many threads."""
+    said = board.saes[0].records[0]["provenance"]
+    return f" ({said.get('device')}, {said.get('threads')} thread{'s' * (said.get('threads') != 1)})"
