@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
+from sae_bench_htopk import claims_page, curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -55,6 +55,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         pairs.section(board, EV),
         *(["## Dictionary size", show(board, drawn["dictionary"]), *sizes.tables(board)] if "dictionary" in drawn else []),
         *(["## Downstream loss", LOSS, show(board, drawn["loss"]), headline(board, DELTA), pairs.section(board, DELTA)] if "loss" in drawn else []),
+        *claims_page.section(board),
         *(["## Do latents follow a power law?", LAW, " ".join(falloff.sentences(board)), show(board, drawn["falloff"])] if "falloff" in drawn else []),
         fold("The fits", falloff.table(board)) if "falloff" in drawn else "",
         *(["## Do seeds find the same latents?", STABILITY, found] if (found := stability(board)) else []),

@@ -2,7 +2,7 @@
 
 from statistics import fmean, median
 
-from sae_bench_htopk import interpretable, nested, sizes
+from sae_bench_htopk import claims_page, interpretable, nested, sizes
 from sae_bench_htopk.board import Best, Board
 from sae_bench_htopk.markdown import brief, rounded, words
 from sae_bench_htopk.pairs import sure
@@ -24,6 +24,7 @@ def in_short(board: Board) -> list[str]:
             one_for_all(board),
             away(board),
             selector(board),
+            *claims_page.sentences(board),
             sure(board),
         ]
         if sentence
