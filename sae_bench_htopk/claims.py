@@ -16,7 +16,7 @@ from sae_bench_htopk.claim_fewer_dead import FewerDead
 from sae_bench_htopk.claim_frontier import Frontier
 from sae_bench_htopk.claim_keeps import Keeps
 from sae_bench_htopk.claim_ordering import Ordering
-from sae_bench_htopk.evidence import Test
+from sae_bench_htopk.evidence import Trial
 from sae_bench_htopk.strict_yaml import Value
 from sae_bench_htopk.typed import choice, record, required
 
@@ -45,7 +45,7 @@ class Claim:
     wording: WORDINGS  # what it was read in: no table and no figure of either paper was
     short: str  # for a reader who knows the papers
     statement: str  # in our own words
-    test: Test | None
+    test: Trial | None
     needs: Literal["all", "most", "any"] = "all"  # of its comparisons, for it to be supported
     untested: str = ""
     top: bool = False  # whether the first section of a page names it

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
@@ -38,7 +38,8 @@ class Comparison(NamedTuple):
     note: str = ""
 
 
-class Test(Protocol):
+@runtime_checkable
+class Trial(Protocol):
     """The settings of one kind of test, which finds the comparisons on a board."""
 
     def evidence(self, board: Board) -> list[Comparison]:
