@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import nested
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.evidence import Column, Comparison, K, Match, at_one_l0, cut, partners, title, unwanted
+from sae_bench_htopk.evidence import Column, Comparison, Cut, K, Match, cut, on_fewer, partners, title, unwanted
 from sae_bench_htopk.saes import Sae
 
 Where: TypeAlias = Literal["whole", "below its k", "nested", "fewer latents", "trained at that size"]
@@ -55,11 +55,11 @@ class Ahead:
         on, lines, silent = board.label(one), list[Comparison](), list[str]()
         for match, other, place in self.trials(board, one):
             what = f"{title(column)} {place.words()}, over {board.label(other)}{'' if match.rank == 'importance' else f' in {match.rank} order'}"
-            mine, theirs = cut(one, place.size, self.one.rank), cut(other, place.size, match.rank)
-            if reason := unwanted(column, ((mine, place.k), (theirs, place.k))):
+            mine, theirs = Cut(one, place.size, self.one.rank), Cut(other, place.size, match.rank)
+            if reason := unwanted(column, ((cut(*mine), place.k), (cut(*theirs), place.k))):
                 silent.append(reason)
             else:
-                lines.append(at_one_l0(on, what, column, place.k, mine, theirs))
+                lines.append(on_fewer(on, what, column, place.k, mine, theirs))
         return lines or [Comparison(on, title(column), "", untested=reason) for reason in silent[:1]]
 
     def trials(self, board: Board, one: Sae) -> Iterator[tuple[Match, Sae, Place]]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.evidence import Comparison, Match, at_one_l0, check_columns, title, unwanted
-from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.saes import Sae
 
 
@@ -31,7 +30,7 @@ class AsGood:
         lines = []
         for one, other, k in ((one, other, k) for one, other, k in found if k <= one.budget):
             for column, margin in self.margins.items():
-                what = f"{title(column)} at k = {k}, over {board.label(other)}, not worse by {rounded(margin)}"
+                what = f"{title(column)} at k = {k}, over {board.label(other)}, not worse by {margin:g}"
                 reason = unwanted(column, ((one, k), (other, k)))
                 on = board.label(one)
                 lines.append(Comparison(on, what, "", untested=reason) if reason else at_one_l0(on, what, column, k, one, other, margin))

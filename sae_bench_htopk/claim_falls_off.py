@@ -10,6 +10,8 @@ from sae_bench_htopk.board import Board
 from sae_bench_htopk.evidence import Comparison, Match
 from sae_bench_htopk.saes import Sae
 
+DRAWN = "latents are taken as independent draws"
+
 
 @dataclass(frozen=True)
 class FallsOff:
@@ -42,12 +44,12 @@ class FallsOff:
 def exponential(on: str, what: str, found: Sequence[Mapping[str, Any]]) -> Comparison:
     """Vuong's test: z above 0 speaks for the power law, below for the exponential."""
     z = sorted(float(fit["exponential"]["z"]) for fit in found)
-    return Comparison(on, what, f"z {z[0]:+.1f} to {z[-1]:+.1f}", float(stats.norm.sf(z[0])), float(stats.norm.cdf(z[-1])))
+    return Comparison(on, what, f"z {z[0]:+.1f} to {z[-1]:+.1f}", float(stats.norm.sf(z[0])), float(stats.norm.cdf(z[-1])), note=DRAWN)
 
 
 def lognormal(on: str, what: str, found: Sequence[Mapping[str, Any]]) -> Comparison:
     """Wilks' test: the lognormal holds the power law as its limit, so that a gain can only speak against the claim."""
     gains = sorted(float(fit["lognormal"]["gain"]) for fit in found)
     against = max(float(fit["lognormal"]["p"]) for fit in found)
-    note = "can speak against the claim alone"
+    note = f"can speak against the claim alone; {DRAWN}"
     return Comparison(on, what, f"gain {gains[0]:.1f} to {gains[-1]:.1f}", None, against, note=note)

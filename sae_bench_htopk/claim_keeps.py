@@ -8,7 +8,6 @@ from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.evidence import Comparison, Match, check_columns, cut, of_lead, title
-from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.saes import Sae
 
 When: TypeAlias = Literal["at its k, against smaller ones", "above its k, against its own", "cut down, against all latents"]
@@ -63,7 +62,7 @@ class Keeps:
 
     def line(self, on: str, column: str, margin: float, two: Two) -> Comparison:
         """Two readings of one SAE at L0s that differ on purpose; its seeds are taken as if they were not the same, which is the careful side."""
-        what = f"{title(column)} {two.what}" + (f", not less by {rounded(margin)}" if margin and self.expect == "keeps" else "")
+        what = f"{title(column)} {two.what}" + (f", not less by {margin:g}" if margin and self.expect == "keeps" else "")
         mine, theirs = (leads.held(sae, column, k) for sae, k in (two.asked, two.base))
         found = leads.of_held(mine, theirs)
         if self.expect == "keeps":

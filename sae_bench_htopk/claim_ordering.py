@@ -5,7 +5,7 @@ from itertools import combinations
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Rank
-from sae_bench_htopk.evidence import Column, Comparison, Match, at_one_l0, cut, title, unwanted
+from sae_bench_htopk.evidence import Column, Comparison, Cut, Match, cut, on_fewer, title, unwanted
 from sae_bench_htopk.saes import Sae
 
 
@@ -37,8 +37,8 @@ class Ordering:
             for size in one.sizes():
                 shares = [one.budget * size // one.latents] if one.budget * size % one.latents == 0 else []
                 for k in [*shares, one.budget]:
-                    mine, theirs = cut(one, size, better), cut(one, size, worse)
-                    if not unwanted(column, ((mine, k), (theirs, k))):
+                    mine, theirs = Cut(one, size, better), Cut(one, size, worse)
+                    if not unwanted(column, ((cut(*mine), k), (cut(*theirs), k))):
                         what = f"{title(column)} on {size:,} latents at k = {k}, {better} over {worse}"
-                        lines.append(at_one_l0(board.label(one), what, column, k, mine, theirs))
+                        lines.append(on_fewer(board.label(one), what, column, k, mine, theirs))
         return lines

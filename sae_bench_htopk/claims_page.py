@@ -9,7 +9,6 @@ from sae_bench_htopk.markdown import Table, fold, words
 
 TITLE = "## What the papers claim"
 SMALL = 1e-4  # a p below it is told as that
-NO_NUMBER = "no number"
 
 
 def section(board: Board) -> list[str]:
@@ -75,10 +74,9 @@ def details(one: Judged) -> str:
     return fold(f"{one.claim.short}: {one.verdict}", f"{one.claim.statement} Wanted for it: {needs}.\n\n{table.markdown()}{verdicts}")
 
 
-def shown(line: Line) -> str | Missing:
-    """The number; without one, the reason."""
-    number = line.comparison.shown
-    return number if isinstance(number, Missing) or number else Missing(line.comparison.untested or NO_NUMBER)
+def shown(line: Line) -> str:
+    """The number; where there is none, the reason stands at the end of its line."""
+    return "" if isinstance(line.comparison.shown, Missing) else line.comparison.shown
 
 
 def said(line: Line) -> tuple[str, str]:

@@ -1,22 +1,24 @@
 """What one comparison says for and against a claim of a paper: a number, how far noise could move it, and how likely noise alone would give it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from sae_bench_htopk import leads
+from sae_bench_htopk import frontier, leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing, Rank
 from sae_bench_htopk.leads import Lead
 from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.nested import cut_to
 from sae_bench_htopk.plugins import suggest
-from sae_bench_htopk.saes import COMPARED, Number, Sae
+from sae_bench_htopk.saes import COMPARED, EV, L0, Number, Row, Sae, value_of
 from sae_bench_htopk.typed import Names
 
 K: TypeAlias = Literal["the same k", "a larger k"]  # that the others were trained at
 Column: TypeAlias = Annotated[str, Names(lambda: COMPARED)]
 NO_DOCUMENTS = Missing("no number of documents")
+BORROWED = "what two L0s make is taken from readings with all latents"
 NOT_WANTED = ("not read there", "not asked for", "not measured")  # how a reason begins where nobody wanted the number
 
 
@@ -36,6 +38,10 @@ class Comparison(NamedTuple):
     against: float = 1.0
     untested: str = ""  # why there is no test
     note: str = ""
+
+    def noted(self, note: str) -> "Comparison":
+        """With something more to be known of it, first."""
+        return self._replace(note="; ".join(part for part in (note, self.note) if part))
 
 
 @runtime_checkable
@@ -58,10 +64,11 @@ class Match:
     rank: Rank = "importance"
 
     def saes(self, board: Board, latents: int | None = None) -> list[Sae]:
-        """Those of the board, of the whole size unless another is given; no controls."""
+        """Those of the board, of the whole size unless another is given; no controls. Of those that differ in their learning rate alone, one."""
         size = latents or board.latents
         found = [sae for sae in board.everything if (sae.variant, sae.latents, sae.control) == (self.variant, size, False)]
-        return [sae for sae in found if all(sae.config.get(key) == value for key, value in self.config.items())]
+        found = [sae for sae in found if all(sae.config.get(key) == value for key, value in self.config.items())]
+        return [max((sae for sae in found if sae.config == config), key=suited) for config in distinct(sae.config for sae in found)]
 
     def with_a_k(self, board: Board) -> list[Sae]:
         """Those that were trained at a k, and not at what training came to."""
@@ -73,17 +80,33 @@ class Match:
         return " ".join([self.variant, *(f"{key}={value}" for key, value in self.config.items()), *order])
 
 
+def distinct(configs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each once, in their order."""
+    found: list[Mapping[str, Any]] = []
+    for config in configs:
+        found += [] if config in found else [config]
+    return found
+
+
+def suited(sae: Sae) -> tuple[int, float]:
+    """What makes a learning rate the one to judge by: the most seeds, then the best explained variance at its own k."""
+    found = sae.read(EV, sae.budget)
+    return len(sae.rows), found.mean if isinstance(found, Number) else -math.inf
+
+
 def partners(board: Board, one: Sae, others: Iterable[Match], alike: Iterable[str], of: K = "the same k") -> list[tuple[Match, Sae]]:
-    """The SAEs to compare one with, alike in these settings; of those that differ in their learning rate alone the one that has its own, if any."""
-    pairs = [
-        (match, sae)
-        for match in others
-        for sae in match.with_a_k(board)
-        if sae is not one and (sae.budget == one.budget if of == "the same k" else sae.budget > one.budget)
-    ]
-    pairs = [(match, sae) for match, sae in pairs if all(sae.config.get(key) == one.config.get(key) for key in alike)]
-    same = [(match, sae.config) for match, sae in pairs if sae.rate == one.rate]
-    return [(match, sae) for match, sae in pairs if sae.rate == one.rate or (match, sae.config) not in same]
+    """The SAEs to compare one with: alike in these settings, and trained at that k."""
+    pairs = [(match, sae) for match in others for sae in match.with_a_k(board) if sae is not one]
+    pairs = [(match, sae) for match, sae in pairs if (sae.budget == one.budget if of == "the same k" else sae.budget > one.budget)]
+    return [(match, sae) for match, sae in pairs if all(sae.config.get(key) == one.config.get(key) for key in alike)]
+
+
+class Cut(NamedTuple):
+    """An SAE on so many latents, None for all, kept in an order."""
+
+    sae: Sae
+    size: int | None
+    rank: Rank
 
 
 def cut(sae: Sae, size: int | None, rank: Rank) -> Sae:
@@ -111,23 +134,63 @@ def at_one_l0(on: str, what: str, column: str, k: int, one: Sae, other: Sae, mar
     return of_lead(on, what, leads.lead(column, k, one, other), margin)
 
 
+def on_fewer(on: str, what: str, column: str, k: int, one: Cut, other: Cut) -> Comparison:
+    """The same of two that are cut down: at the L0 that the other comes to, if its latents are too few for k codes."""
+    mine, theirs = cut(*one), cut(*other)
+    if isinstance(mine.at(column, k), Number) and not isinstance(theirs.at(column, k), Number):
+        return at_what_it_reaches(on, what, column, k, mine, theirs)
+    line = at_one_l0(on, what, column, k, mine, theirs)
+    if not isinstance(line.shown, Missing) and math.isinf((found := leads.lead(column, k, mine, theirs)).allowed()):
+        return of_lead(on, what, allowing(found, column, k, one.sae, other.sae)).noted(BORROWED)
+    return line
+
+
+def allowing(found: Lead, column: str, k: int, one: Sae, other: Sae) -> Lead:
+    """A lead at two L0s of which too few readings say what they make: allowed is what they would make of the same SAEs with all latents."""
+    slope = max(leads.held(sae, column, k).slope() for sae in (one, other))
+    first, second = found.l0s or (1.0, 1.0)
+    return found._replace(by_l0=leads.STEEPER * slope * abs(math.log(first / second)))
+
+
+def at_what_it_reaches(on: str, what: str, column: str, k: int, one: Sae, other: Sae) -> Comparison:
+    """The first is brought to the L0 that the other has when it is asked for k codes."""
+    theirs = leads.Held(other, column, {seed: [(1.0, other.rows[seed][other.reading(k)])] for seed in other.seeds_with(column, k)})
+    parts = {seed: found for seed in one.rows if (found := around(one, seed, column, theirs.l0()))}
+    if not parts:
+        return Comparison(on, what, "", untested=f"no readings on both sides of the L0 of {rounded(theirs.l0())} that {k} codes come to")
+    return of_lead(on, what, leads.of_held(leads.Held(one, column, parts), theirs)).noted(f"at the L0 of {rounded(theirs.l0())} that {k} codes come to")
+
+
+def around(sae: Sae, seed: int, column: str, l0: float) -> list[tuple[float, Row]]:
+    """The readings of one seed that give its number at an L0, and what each counts for; none if it is outside them."""
+    rows = [row for reading, row in sae.rows[seed].items() if reading == sae.reading(reading.k)]
+    pairs = [(at, row) for row in rows if (at := value_of(row, L0)) and value_of(row, column) is not None]
+    shares = frontier.shares([at for at, _ in pairs], l0) if pairs else None
+    return [(share, row) for share, (_, row) in zip(shares or [], pairs, strict=bool(shares)) if share]
+
+
 def of_lead(on: str, what: str, found: Lead, margin: float = 0.0) -> Comparison:
     """The lead as a line: tested against 0, or against falling behind by the margin, both ways."""
     if reason := untestable(found):
-        return Comparison(on, what, value_of(found), untested=reason)
+        return Comparison(on, what, number_of(found), untested=reason)
     note = "" if isinstance(found.documents, leads.Noise) else f"seeds alone: {found.documents.reason}"
-    return Comparison(on, what, value_of(found), found.p(-margin), found._replace(value=-found.value).p(margin), note=note)
+    return Comparison(on, what, number_of(found), found.p(-margin), found._replace(value=-found.value).p(margin), note=note)
 
 
 def untestable(found: Lead) -> str:
-    """Why a lead decides nothing: without seeds, or where documents do not pair. Draws that no record keeps leave the seeds, which are then said to be all."""
+    """Why a lead decides nothing: without seeds, where documents do not pair, or where nobody knows what two L0s make.
+
+    Draws that no record keeps leave the seeds, which are then said to be all.
+    """
+    if math.isinf(found.allowed()):
+        return "measured at two L0s, and no further readings say what that makes"
     if isinstance(found.seeds, Missing):
         return found.seeds.reason
     missing = isinstance(found.documents, Missing) and found.documents.reason
     return missing if missing and missing not in (leads.NO_DRAWS, NO_DOCUMENTS.reason) else ""
 
 
-def value_of(found: Lead) -> str:
+def number_of(found: Lead) -> str:
     """The value with half its interval, ~ if it was interpolated, and both L0s if they are not one."""
     half = found.half()
     sides = f" ±{rounded(half, half)}" if half else ""

@@ -257,7 +257,13 @@ COST = Cost(NESTED, (Match("batchtopk"),), 1.125, 1.375)
 
 @pytest.mark.parametrize(
     ("seconds", "verdict"),
-    [((125, 126, 124), "supported"), ((200, 201, 199), "contradicted"), ((100, 101, 99), "contradicted"), ((125, 200, 90), "undecided")],
+    [
+        ((125, 126, 124), "supported"),
+        ((200, 201, 199), "contradicted"),
+        ((100, 101, 99), "contradicted"),
+        ((125, 200, 90), "undecided"),
+        ((134, 136, 139), "undecided"),
+    ],
 )
 def test_the_ratio_of_two_costs_lies_in_a_band(seconds: tuple[float, ...], verdict: str) -> None:
     found = judged(COST, timed("matryoshka", *seconds), timed("batchtopk", 100, 100, 100))
@@ -315,3 +321,41 @@ def test_readings_whose_documents_do_not_pair_are_not_tested() -> None:
         record["rows"][-1]["drawn"] = "d2"
     found = judged(Ahead(NESTED, (PRUNED,), (EV,), "whole", alike=("base",)), *made)
     assert reason(found) == "measured under different draws of documents"
+
+
+def test_one_seed_decides_nothing_whatever_documents_say() -> None:
+    made = with_draws(nested(0.05), 0.001, 1), with_draws(pruned(), 0.001, 1)
+    found = judged(Ahead(NESTED, (PRUNED,), (EV,), "whole", alike=("base",)), *([record for record in one if record["sae"]["seed"] == 0] for one in made))
+    assert reason(found) == "one seed alone"
+
+
+def at_l0(made: list[Made], l0: float, k: int) -> list[Made]:
+    """The records with another measured L0 where they were read at k."""
+    for record in made:
+        for one in (one for one in record["rows"] if one["reading"]["k"] == k):
+            one["values"] |= {"sparsity.l0": l0}
+    return made
+
+
+@pytest.mark.parametrize(("by", "verdict"), WAYS)
+def test_latents_that_are_too_few_for_k_codes_are_compared_at_the_l0_that_they_reach(by: float, verdict: str) -> None:
+    """At random, 32 codes of 512 latents come to 16; by importance the SAE has 0.4 at 8 and 0.6 at 32, so 0.5 there."""
+    by_importance = sae("pruned_vanilla", 32, {(8, QUARTER): 0.4, (32, QUARTER): 0.6}, owner="topk")
+    at_random = at_l0(sae("pruned_vanilla", 32, {(32, QUARTER): 0.5 - by}, owner="topk", rank="random"), 16.0, 32)
+    found = judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, at_random))
+    (line,) = found.lines
+    assert found.verdict == verdict and line.comparison.note.startswith("at the L0 of 16.0 that 32 codes come to")
+    few = at_l0(sae("pruned_vanilla", 32, {(32, QUARTER): 0.5}, owner="topk", rank="random"), 4.0, 32)
+    assert reason(judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, few))).startswith("no readings on both sides of the L0 of 4.00")
+
+
+@pytest.mark.parametrize(("steep", "verdict"), [(0.1, "supported"), (9.0, "undecided")])
+def test_two_l0s_without_further_readings_make_what_they_make_with_all_latents(steep: float, verdict: str) -> None:
+    """31.8 and 32.2 on 512 latents, where each was read once; with all latents the number changes by so much between 16 and 32."""
+    made = [
+        at_l0(sae(variant, 32, {(32, QUARTER): value, (32, None): 0.6, (16, None): 0.6 - steep}, config={"base": "batchtopk"}, owner=owner), l0, 32)
+        for variant, owner, value, l0 in (("matryoshka", None, 0.7, 32.2), ("pruned_vanilla", "batchtopk", 0.6, 31.8))
+    ]
+    test = Ahead(NESTED, (PRUNED,), (EV,), "nested", alike=("base",), l0="equal L0")
+    found = judged(test, with_shells(made[0], QUARTER, N), made[1])
+    assert found.verdict == verdict and found.lines[0].comparison.note.startswith("what two L0s make is taken from readings with all latents")
