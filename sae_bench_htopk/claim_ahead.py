@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import nested
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.evidence import Column, Comparison, Cut, K, Match, cut, on_fewer, partners, title, unwanted
+from sae_bench_htopk.cut_down import Cut, cut, on_fewer
+from sae_bench_htopk.evidence import Column, Comparison, K, Match, partners, title, unwanted
 from sae_bench_htopk.saes import Sae
 
 Where: TypeAlias = Literal["whole", "below its k", "nested", "fewer latents", "trained at that size"]

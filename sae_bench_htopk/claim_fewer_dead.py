@@ -1,12 +1,14 @@
 """A test of papers' claims: training one kind of SAE leaves fewer latents that never fire than training another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 
 from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.evidence import NO_DOCUMENTS, Comparison, Match, of_lead, partners
-from sae_bench_htopk.leads import Lead
+from sae_bench_htopk.leads import Lead, Noise
 from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.saes import Sae
 
@@ -33,7 +35,7 @@ class FewerDead:
                 if not mine or not theirs:
                     lines.append(Comparison(board.label(one), what, "", untested="the records do not say"))
                     continue
-                counts = " against ".join(rounded(sum(values) / len(values)) for values in (mine, theirs))
+                counts = " against ".join(rounded(fmean(values)) for values in (mine, theirs))
                 line = of_lead(board.label(one), f"{what}: {counts}", fewer(mine, theirs))
                 lines.append(line)
         return lines
@@ -46,6 +48,8 @@ def dead(sae: Sae) -> list[float]:
 
 
 def fewer(mine: Sequence[float], theirs: Sequence[float]) -> Lead:
-    """By how many fewer; seeds are all the noise that there is."""
-    value = sum(theirs) / len(theirs) - sum(mine) / len(mine)
-    return Lead(value, NO_DOCUMENTS, leads.over_seeds(mine, theirs))
+    """By how many fewer. Seeds are all the noise that there is, and counts vary by Poisson's law at least: three that are equal are no proof of none."""
+    if min(len(mine), len(theirs)) < 2:
+        return Lead(fmean(theirs) - fmean(mine), NO_DOCUMENTS, leads.over_seeds(mine, theirs))
+    noises = [Noise(math.sqrt(max(variance(counts), fmean(counts)) / len(counts)), len(counts) - 1) for counts in (mine, theirs)]
+    return Lead(fmean(theirs) - fmean(mine), NO_DOCUMENTS, leads.together(noises))

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.evidence import Comparison, Match, check_columns, cut, of_lead, title
+from sae_bench_htopk.cut_down import cut
+from sae_bench_htopk.evidence import Comparison, Match, check_columns, of_lead, title
 from sae_bench_htopk.saes import Sae
 
 When: TypeAlias = Literal["at its k, against smaller ones", "above its k, against its own", "cut down, against all latents"]

@@ -5,7 +5,8 @@ from itertools import combinations
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Rank
-from sae_bench_htopk.evidence import Column, Comparison, Cut, Match, cut, on_fewer, title, unwanted
+from sae_bench_htopk.cut_down import Cut, cut, on_fewer
+from sae_bench_htopk.evidence import Column, Comparison, Match, title, unwanted
 from sae_bench_htopk.saes import Sae
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.judging import RULE, Judged, Line, judged
+from sae_bench_htopk.judging import RULE, Judged, Line, judged, tally
 from sae_bench_htopk.markdown import Table, fold, words
 
 TITLE = "## What the papers claim"
@@ -58,9 +58,9 @@ def deciding(one: Judged) -> str:
     said = [line for line in one.lines if line.side == side]
     line = max(said, key=lambda line: line.favour or 0.0) if side == "for" else min(said, key=lambda line: line.against)
     p = line.favour if side == "for" else line.against
-    which = "the least sure" if side == "for" else "the surest"
+    which = "the least sure" if side == "for" else "the surest against it"
     on = f"{line.comparison.on}: " if len(one.verdicts) > 1 else ""
-    return f"{len(said)} of {len(one.lines)} comparisons {side} it; {which}: {on}{line.comparison.what}, {line.comparison.shown}, p {probability(p)}"
+    return f"{tally(one.lines)}; {which}: {on}{line.comparison.what}, {line.comparison.shown}, p {probability(p)}"
 
 
 def details(one: Judged) -> str:

@@ -110,5 +110,6 @@ def tally(lines: Sequence[Line]) -> str:
     """How many lines are on each side, and why some have no test."""
     counts = {side: sum(line.side == side for line in lines) for side in ("for", "against", "neither", "not tested")}
     reasons = list(dict.fromkeys(line.comparison.untested for line in lines if line.comparison.untested))
-    told = [f"{count} {side}" for side, count in counts.items() if count]
-    return f"of {len(lines)} comparisons {words(told)}" + (f" ({'; '.join(reasons[:REASONS])}{'; ...' * (len(reasons) > REASONS)})" if reasons else "")
+    told = words(f"{count} {side}" for side, count in counts.items() if count)
+    more = "; ..." * (len(reasons) > REASONS)
+    return f"of {len(lines)} comparison{'s' * (len(lines) > 1)} {told}" + (f" ({'; '.join(reasons[:REASONS])}{more})" if reasons else "")

@@ -70,7 +70,7 @@ def test_random_order_is_another_thing_to_be_ahead_of() -> None:
     test = Ahead(NESTED, (Match("pruned_vanilla", rank="random"),), (EV,), "nested", alike=("base",))
     found = judged(test, nested(0.05), rows)
     assert found.verdict == "supported" and all("random order" in line.comparison.what for line in found.lines)
-    assert judged(test, nested(0.05), pruned()).reason == "of 1 comparisons 1 not tested (not read there)"
+    assert judged(test, nested(0.05), pruned()).reason == "of 1 comparison 1 not tested (not read there)"
 
 
 @pytest.mark.parametrize(("by", "verdict"), WAYS)
@@ -236,7 +236,9 @@ def with_dead(variant: str, *counts: int) -> list[Made]:
     return made
 
 
-@pytest.mark.parametrize(("mine", "verdict"), [((1, 2, 3), "supported"), ((101, 102, 103), "contradicted"), ((49, 50, 60), "undecided")])
+@pytest.mark.parametrize(
+    ("mine", "verdict"), [((1, 2, 3), "supported"), ((101, 102, 103), "contradicted"), ((49, 50, 60), "undecided"), ((40, 40, 40), "undecided")]
+)
 def test_fewer_dead_latents(mine: tuple[int, ...], verdict: str) -> None:
     made = with_dead("hierarchical_topk", *mine), with_dead("topk", 50, 51, 52)
     assert judged(FewerDead(HIERARCHICAL, (TOPK,)), *made).verdict == verdict

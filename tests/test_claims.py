@@ -192,7 +192,7 @@ def test_a_line_shows_the_number_that_decides_it() -> None:
     (one,) = found.lines
     assert one.comparison.shown == "+0.1000 ±0.0023" and one.favour is not None
     p = claims_page.probability(one.favour)
-    wanted = f"1 of 1 comparisons for it; the least sure: EV at k = 8, over batchtopk k=8, +0.1000 ±0.0023, p {p}"
+    wanted = f"of 1 comparison 1 for; the least sure: EV at k = 8, over batchtopk k=8, +0.1000 ±0.0023, p {p}"
     assert claims_page.deciding(found) == wanted
     assert f"| +0.1000 ±0.0023 | {p} | 1 | for |" in claims_page.details(found)
 

@@ -26,8 +26,8 @@ ORDER = [
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
-        "significance", "evidence", "claims", "judging", "claims_page", "claim_ahead", "claim_as_good", "claim_cost", "claim_fades", "claim_falls_off",
-        "claim_fewer_dead", "claim_frontier", "claim_keeps", "claim_ordering",
+        "significance", "evidence", "cut_down", "claims", "judging", "claims_page",
+        "claim_ahead", "claim_as_good", "claim_cost", "claim_fades", "claim_falls_off", "claim_fewer_dead", "claim_frontier", "claim_keeps", "claim_ordering",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",
