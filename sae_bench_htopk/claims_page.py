@@ -7,7 +7,7 @@ from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.judging import RULE, Judged, Line, judged, tally
 from sae_bench_htopk.markdown import Table, fold, words
 
-TITLE = "## What the papers claim"
+TITLE, ANCHOR = "## What the papers claim", "what-the-papers-claim"
 SMALL = 1e-4  # a p below it is told as that
 
 
@@ -16,7 +16,8 @@ def section(board: Board) -> list[str]:
     if not board.saes:
         return []
     found = judged(board)
-    return [TITLE, counts(board, found), RULE, summary(found), *(details(one) for one in found if one.lines)]
+    papers = words(f"arXiv:{paper}" for paper in sorted({one.claim.paper for one in found}))
+    return [TITLE, f"Claims of {papers}: {counts(board, found)}", RULE, summary(found), *(details(one) for one in found if one.lines)]
 
 
 def sentences(board: Board) -> list[str]:
@@ -26,18 +27,14 @@ def sentences(board: Board) -> list[str]:
     found = judged(board)
     by = {verdict: [one.claim.short for one in found if one.verdict == verdict and one.claim.top] for verdict in ("supported", "contradicted", "undecided")}
     named = "; ".join(f"{verdict}: {words(shorts)}" for verdict, shorts in by.items() if shorts)
-    return [f"**The papers' claims:** {counts(board, found)}" + (f" {named[0].upper()}{named[1:]}." if named else "")]
+    return [f"**The papers' claims** ([each with its test](#{ANCHOR})): {counts(board, found)}" + (f" {named[0].upper()}{named[1:]}." if named else "")]
 
 
 def counts(board: Board, found: Sequence[Judged]) -> str:
     """Of so many claims, how many came out which way."""
-    papers = sorted({one.claim.paper for one in found})
     number = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("supported", "contradicted", "undecided", "untested here")}
     one_seed = " With one seed none can be decided." if board.seeds < 2 else ""
-    return (
-        f"Of {len(found)} claims of {words(f'arXiv:{paper}' for paper in papers)}, on this model, text and budget {number['supported']} are supported, "
-        f"{number['contradicted']} contradicted, {number['undecided']} undecided and {number['untested here']} untested here.{one_seed}"
-    )
+    return f"of {len(found)}, on this model, text and budget {words(f'{count} {verdict}' for verdict, count in number.items())}.{one_seed}"
 
 
 def summary(found: Sequence[Judged]) -> str:

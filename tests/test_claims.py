@@ -163,14 +163,12 @@ def test_the_page_has_a_line_for_each_claim_and_its_comparisons(tmp_path: Path) 
     assert "<details><summary>TopK is tied to the k that it was trained at: supported</summary>" in text
     assert "<details><summary>HierarchicalTopK beats SAEs of its k that are read below it: " in text and judging.RULE in text
     top = section(page_of(tmp_path), "In short")
-    assert re.search(
-        r"- \*\*The papers' claims:\*\* Of \d+ claims of arXiv:2505.00190 and arXiv:2505.24473, on this model, text and budget \d+ are supported", top
-    )
+    assert re.search(r"\*\*The papers' claims\*\* \(\[each with its test\]\(#what-the-papers-claim\)\): of \d+, .* budget \d+ supported, \d+ contradicted", top)
 
 
 def test_with_one_seed_nothing_is_decided(tmp_path: Path) -> None:
     text = of_page(tmp_path, suite(1))
-    assert " 0 are supported, 0 contradicted, " in text and "With one seed none can be decided." in text
+    assert " budget 0 supported, 0 contradicted, " in text and "With one seed none can be decided." in text
     assert "**supported**" not in text and "**contradicted**" not in text and "one seed alone" in text
 
 
