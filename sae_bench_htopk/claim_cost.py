@@ -58,8 +58,9 @@ class Cost:
         mean, noise = fmean(logs), Noise(math.sqrt(variance(logs) / len(logs)), len(logs) - 1)
         ends = (rounded(math.exp(mean + side * noise.half())) for side in (-1, 1))
         above, below = mean - math.log(self.low), math.log(self.high) - mean
-        favour = max(noise.p(above), noise.p(below))
-        return Comparison(on, what, f"{rounded(math.exp(mean))} (95%: {' to '.join(ends)})", favour, min(noise.p(-above), noise.p(-below)))
+        favour, against = max(noise.p(above), noise.p(below)), min(noise.p(-above), noise.p(-below))
+        shown = f"{rounded(math.exp(mean))} (95%: {' to '.join(ends)})"
+        return Comparison(on, what, shown, favour, against, note="what else the machine did is not in the records")
 
 
 def fault(pair: Sequence[Record], everything: Sequence[Record]) -> str:

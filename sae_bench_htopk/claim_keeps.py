@@ -8,10 +8,11 @@ from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.cut_down import cut
-from sae_bench_htopk.evidence import Comparison, Match, check_columns, of_lead, title
+from sae_bench_htopk.evidence import NOT_WANTED, Comparison, Match, check_columns, of_lead, title
 from sae_bench_htopk.saes import Sae
 
 When: TypeAlias = Literal["at its k, against smaller ones", "above its k, against its own", "cut down, against all latents"]
+BEYOND = "no readings on both sides"
 
 
 class Two(NamedTuple):
@@ -40,16 +41,20 @@ class Keeps:
         return f"{self.one.words()} read {self.when}"
 
     def evidence(self, board: Board) -> list[Comparison]:
-        """A line for each SAE, reading and column; a column without any has one in all. A reading that does not come to its k is none of that k."""
-        lines = []
-        for one in self.one.with_a_k(board):
-            for column, margin in self.margins.items():
-                found = [(two, without(column, two)) for two in self.readings(one)]
-                asked = [two for two, reason in found if not reason]
-                lines += [self.line(board.label(one), column, margin, two) for two in asked]
-                silent = [] if asked else [reason for _, reason in found[:1]]
-                lines += [Comparison(board.label(one), title(column), "", untested=reason) for reason in silent]
-        return lines
+        """A line for each SAE, column and reading."""
+        return [line for one in self.one.with_a_k(board) for column, margin in self.margins.items() for line in self.of_column(board, one, column, margin)]
+
+    def of_column(self, board: Board, one: Sae, column: str, margin: float) -> list[Comparison]:
+        """Those of one SAE and column, or one that says why there are none. A reading that does not come to its k is none of that k."""
+        on, lines, silent = board.label(one), list[Comparison](), list[str]()
+        for two in self.readings(one):
+            if not (reason := without(column, two)):
+                lines.append(self.line(on, column, margin, two))
+            elif reason.startswith((*NOT_WANTED, BEYOND)):
+                silent.append(reason)
+            else:
+                lines.append(Comparison(on, f"{title(column)} {two.what}", "", untested=reason))
+        return lines or [Comparison(on, title(column), "", untested=reason) for reason in silent[:1]]
 
     def readings(self, one: Sae) -> Iterator[Two]:
         """The pairs of readings."""

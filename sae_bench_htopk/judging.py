@@ -15,13 +15,14 @@ Side: TypeAlias = Literal["for", "against", "neither", "not tested"]
 Verdict: TypeAlias = Literal["supported", "contradicted", "undecided", "untested here"]
 REASONS = 3  # of comparisons without a test that a line tells
 RULE = (
-    "A claim has several comparisons: columns, budgets, sizes. Each has a p for it and a p against it, from the noise of documents and of seeds "
-    "(the largest of the tests counts), doubled as either sign was looked for, and corrected by Holm's step-down for all tested comparisons of the claim, "
-    "those for and those against apart. A comparison is for or against the claim where that p is at most 0.05. *Supported*: every comparison is for it "
-    "(or most, or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). *Undecided*: else, also where one of them "
-    "could not be tested. Of SAEs that differ in their learning rate alone, the one with the most seeds and then the best explained variance at its own k "
-    "stands for all. A claim that can be tested on several SAEs is judged for each, and has their verdict if it is the same; what one supports and "
-    "another contradicts is undecided. All of it holds on this model, text and budget alone, and the stream of training text is in no p."
+    "A claim has several comparisons: columns, budgets, sizes. Each has a p for it and a p against it, from the noise of documents and of seeds (the "
+    "largest of the tests counts), doubled as either sign was looked for, and corrected by Holm's step-down for all tested comparisons of the claim, those "
+    "for and those against apart. A comparison is for or against the claim where that p is at most 0.05. *Supported*: every comparison is for it (or most, "
+    "or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). *Undecided*: else, also where one of them could not be "
+    "tested; where nobody asked for a number there is none. Of SAEs that differ in their learning rate alone, the one with the most seeds and then the best "
+    "explained variance at its own k stands for all. A claim that can be tested on several SAEs is judged for each, and has their verdict if it is the "
+    "same; what one supports and another contradicts is undecided. All of it holds on this model, text and budget alone, and the stream of training text is "
+    "in no p."
 )
 
 

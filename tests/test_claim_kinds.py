@@ -361,3 +361,21 @@ def test_two_l0s_without_further_readings_make_what_they_make_with_all_latents(s
     test = Ahead(NESTED, (PRUNED,), (EV,), "nested", alike=("base",), l0="equal L0")
     found = judged(test, with_shells(made[0], QUARTER, N), made[1])
     assert found.verdict == verdict and found.lines[0].comparison.note.startswith("what two L0s make is taken from readings with all latents")
+
+
+@pytest.mark.parametrize("test", [AsGood(HIERARCHICAL, (TOPK,), {EV: 0.02}), Keeps(HIERARCHICAL, "at its k, against smaller ones", {EV: 0.5})])
+def test_a_number_that_nobody_asked_for_is_no_comparison_and_one_that_failed_is(test: Any) -> None:
+    """At 8 of 8, 16 and 32; a claim without any comparison says why."""
+    rivals = [sae("topk", k, {(k, None): 0.6}) for k in (8, 16, 32)]
+    for why, lines in (("not asked for at this reading", 1), ("could not be computed: nan", 2)):
+        one = sae("hierarchical_topk", 32, {(8, None): 0.6, (16, None): 0.6, (32, None): 0.6})
+        for lost in (record["rows"][0] for record in one):
+            lost["values"][EV], lost["missing"][EV] = None, why
+        found = judged(test, one, *rivals)
+        told = [line for line in found.lines if not line.comparison.untested]
+        assert len(found.lines) - lines == (1 if isinstance(test, AsGood) else 0) and all(line.side == "for" for line in told)
+        assert found.verdict == ("supported" if why.startswith("not asked") else "undecided")
+    for record in one:
+        for row in record["rows"]:
+            row["values"][EV], row["missing"][EV] = None, "not asked for at this reading"
+    assert reason(judged(test, one, *rivals)) == "not asked for at this reading"
