@@ -19,6 +19,7 @@ LEVEL = 0.95  # of every interval
 STEEPER = 2.0  # beyond its readings a curve may be as much steeper than between them
 SAME_L0 = 1e-3  # relative: two L0s that are no further apart than this are one
 ROUNDING = 1e-9  # a lead that is no larger is one of the arithmetic
+NO_DRAWS = "a record holds no draws of documents for it"
 
 
 class Held(NamedTuple):
@@ -139,10 +140,15 @@ def lead(column: str, k: int, one: Sae, other: Sae) -> Lead:
     mine, theirs = held(one, column, k), held(other, column, k)
     l0s = mine.l0(), theirs.l0()
     apart = abs(math.log(l0s[0] / l0s[1])) > SAME_L0
-    value = sign(column) * (fmean(mine.values()) - fmean(theirs.values()))
-    noise = over_documents(mine, theirs), over_seeds(mine.values(), theirs.values())
     by_l0 = STEEPER * max(mine.slope(), theirs.slope()) * abs(math.log(l0s[0] / l0s[1])) if apart else 0.0
-    return Lead(value, *noise, l0s if apart else None, by_l0, mine.interpolated() or theirs.interpolated())
+    return of_held(mine, theirs)._replace(l0s=l0s if apart else None, by_l0=by_l0)
+
+
+def of_held(mine: Held, theirs: Held) -> Lead:
+    """How much better the first number is, at whatever L0 each of them stands: of two readings of one SAE, too."""
+    value = sign(mine.column) * (fmean(mine.values()) - fmean(theirs.values()))
+    noise = over_documents(mine, theirs), over_seeds(mine.values(), theirs.values())
+    return Lead(value, *noise, interpolated=mine.interpolated() or theirs.interpolated())
 
 
 def over_documents(mine: Held, theirs: Held) -> Noise | Missing:
@@ -153,7 +159,7 @@ def over_documents(mine: Held, theirs: Held) -> Noise | Missing:
     if (documents := mine.documents()) < FEWEST:
         return Missing(f"{documents} documents, too few to draw from")
     if any(mine.column not in row.get("draws", {}) for row in rows):
-        return Missing("a record holds no draws of documents for it")
+        return Missing(NO_DRAWS)
     if len({drawn_by(row, mine.column) for row in rows}) > 1:
         return Missing("measured under different draws of documents")
     if len(lengths := {len(row["draws"][mine.column]) for row in rows}) > 1:

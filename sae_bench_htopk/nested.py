@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sae_bench_htopk import leads, plugins
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Variant
+from sae_bench_htopk.contract import Rank, Variant
 from sae_bench_htopk.markdown import rounded, words
 from sae_bench_htopk.saes import COMPARED, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared, measured
@@ -118,9 +118,12 @@ def gain_of(one: Sae, other: Sae, column: str, k: int) -> Gain | None:
     return Gain(lead.value, tuple(f"{verdict}: {words(sources)}" for verdict, sources in said.items() if sources))
 
 
-def cut_to(sae: Sae, size: int) -> Sae:
-    """The SAE as if the most important latents were all that it has, dropped before the choice of codes: it is then compared as whole ones are."""
-    rows = {seed: {replace(r, latents=None): row for r, row in of.items() if r == sae.reading(r.k, size)} for seed, of in sae.rows.items()}
+def cut_to(sae: Sae, size: int, rank: Rank = "importance") -> Sae:
+    """The SAE as if the first latents by rank were all that it has, dropped before the choice of codes: it is then compared as whole ones are."""
+    rows = {
+        seed: {replace(r, latents=None, rank="importance"): row for r, row in of.items() if r == sae.reading(r.k, size, rank=rank)}
+        for seed, of in sae.rows.items()
+    }
     return replace(sae, latents=size, rows=rows)
 
 

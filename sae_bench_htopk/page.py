@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import chapters, contrasts, dominance, earlier, interpretable, latent_pages, origins, plugins
+from sae_bench_htopk import chapters, claims_page, contrasts, dominance, earlier, interpretable, latent_pages, origins, plugins
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -30,6 +30,7 @@ def page(board: Board, drawn: Mapping[str, Picture]) -> str:
         *contrasts.section(board),
         *chapters.dictionary(board, drawn),
         *chapters.downstream(board, drawn),
+        *claims_page.section(board),
         *chapters.power_law(board, drawn),
         *(["## Do seeds find the same latents?", STABILITY, found] if (found := stability(board)) else []),
         *interpretable.section(board),

@@ -1,6 +1,6 @@
 """What a page says in words: a sentence for each question of a reader who has a minute, and the same with every number for one who has more."""
 
-from sae_bench_htopk import interpretable, nested, sizes
+from sae_bench_htopk import claims_page, interpretable, nested, sizes
 from sae_bench_htopk.answer_best import by_size, by_sparsity
 from sae_bench_htopk.answer_budgets import away, one_for_all, rivals, serving
 from sae_bench_htopk.answer_costs import how_sure, what_it_cost
@@ -24,6 +24,7 @@ def in_short(board: Board) -> list[str]:
         away(board),
         nested_or_cut(board),
         most_interpretable(board),
+        *claims_page.sentences(board),
         how_sure(board),
         what_it_cost(board),
     ]

@@ -30,6 +30,8 @@ ORDER = [
         "significance", "identical", "declarations", "contrasts",
         "palette", "picture", "axes", "lines", "captions", "chapters",
         "seconds", "areas", "costs", "dominance", "gaps", "answer_best", "answer_budgets", "answer_costs", "answer_interpretable", "answer_nested",
+        "evidence", "cut_down", "claims", "judging", "claims_page",
+        "claim_ahead", "claim_as_good", "claim_cost", "claim_fades", "claim_falls_off", "claim_fewer_dead", "claim_frontier", "claim_keeps", "claim_ordering",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",
