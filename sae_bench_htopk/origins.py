@@ -29,7 +29,7 @@ def provenance(board: Board) -> str:
         return words(sorted({plainly(record[part].get(key)) for record in everything}))
 
     notes = sorted({note for record in everything for note in record["text"].get("notes", [])})
-    digest = hashlib.sha256("".join(records.as_text(record) for record in everything).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("".join(records.digest_of(record) for record in everything).encode()).hexdigest()[:16]
     lines = [
         f"Model: {all_of('model', 'path')}, revision {all_of('model', 'revision')}, fingerprint {all_of('model', 'fingerprint')}",
         f"Text fingerprints: training {all_of('text', 'train')}, calibration {all_of('text', 'calibration')}, held out {all_of('text', 'held_out')}",
