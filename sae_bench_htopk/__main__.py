@@ -80,12 +80,16 @@ def run_or_plan(options: argparse.Namespace) -> int:
 
 def rebuild(options: argparse.Namespace) -> int:
     """Writes every page anew, or compares them with their records."""
-    from sae_bench_htopk import leaderboard
+    import gc
 
+    from sae_bench_htopk import drawing, leaderboard
+
+    gc.disable()  # records are millions of objects, none of which is let go: to look through them for any that are takes longer than reading them
     root = options.output / "leaderboard"
     if not options.check:
-        for page in leaderboard.build_all(root):
-            print(page)
+        with drawing.aside() as draw:
+            pages = leaderboard.build_all(root, draw)
+        print(*pages, sep="\n")
         return 0
     differences = leaderboard.check(root)
     for line in differences:

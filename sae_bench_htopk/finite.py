@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator
+from itertools import chain
 from typing import Any
 
 WHOLE = {int, str, bool, type(None)}
@@ -11,6 +12,8 @@ def finite(values: Collection[Any]) -> bool:
     """Whether no number in them is infinite or none: a record holds 100,000 of them, so those of one list are looked at together."""
     if (kinds := set(map(type, values))) == {float}:
         return all(map(math.isfinite, values))
+    if kinds == {list}:  # such as intervals
+        return finite(list(chain.from_iterable(values)))
     return kinds <= WHOLE or all(map(holds, values))
 
 

@@ -145,6 +145,8 @@ def sides(text: Sequence[str], peak: int) -> tuple[str, str, str]:
 
 def visible(text: str) -> str:
     """The text in one line: a sign for each end of line and tab, and the number of whatever else is not seen or turns the line around."""
+    if text.isprintable():  # which holds none of these
+        return text
     return "".join(SIGNS.get(sign, f"\\u{ord(sign):04x}" if unicodedata.category(sign)[0] == "C" or sign in "\u2028\u2029" else sign) for sign in text)
 
 

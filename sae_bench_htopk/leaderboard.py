@@ -1,19 +1,16 @@
 """Writes the pages of the leaderboard from the records alone, and tells whether the pages that are there are still what they would be."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from sae_bench_htopk import curve, falloff, figures, latent_pages, records, sizes, storage
+from sae_bench_htopk import curve, drawing, falloff, figures, index, latent_pages, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.markdown import Table
-from sae_bench_htopk.page import GENERATED, page, page_of
-from sae_bench_htopk.saes import EV
-from sae_bench_htopk.sentences import winners
+from sae_bench_htopk.index import ODD
+from sae_bench_htopk.page import GENERATED, page
 
-ODD = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # what a value of another kind than a page takes it for comes to
-
+Drawings: TypeAlias = dict[Path, Callable[[], str]]
 
 Made: TypeAlias = tuple[dict[Path, str], dict[Path, figures.Picture], Board]
 
@@ -60,13 +57,38 @@ def build(root: Path, suite: str) -> Path:
 
     Raises as `render` does, and StorageError if the disk refuses.
     """
-    texts, drawn, _ = render(root, suite)
+    board, svgs = write(root, suite, drawing.here)
+    finish(svgs)
+    storage.write(root / "README.md", index_of(root, {suite: index.line_of(board)}))
+    return root / f"{suite}.md"
+
+
+def build_all(root: Path, draw: drawing.Draw = drawing.here) -> list[Path]:
+    """Writes the page of every suite that has records, and the index; returns all of their paths."""
+    lines, svgs = {}, {}
+    for suite in suites(root):
+        board, begun = write(root, suite, draw)
+        lines[suite] = index.line_of(board)
+        svgs |= begun
+    finish(svgs)
+    return [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
+
+
+def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:
+    """Writes a suite's pages and data, and begins its figures."""
+    texts, drawn, board = render(root, suite)
+    begun = {path: draw(picture) for path, picture in drawn.items()}
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         remove(path)
-    for path, text in {**texts, **{path: figures.svg(picture) for path, picture in drawn.items()}}.items():
+    for path, text in texts.items():
         storage.write(path, text)
-    storage.write(root / "README.md", index(root))
-    return root / f"{suite}.md"
+    return board, begun
+
+
+def finish(svgs: Drawings) -> None:
+    """Writes the figures that were begun."""
+    for path, svg in svgs.items():
+        storage.write(path, svg())
 
 
 def remove(path: Path) -> None:
@@ -77,51 +99,30 @@ def remove(path: Path) -> None:
         raise storage.StorageError(f"{path}: is of no SAE in the records, and could not be removed ({error.strerror})") from error
 
 
-def build_all(root: Path) -> list[Path]:
-    """Writes the page of every suite that has records, and the index; returns all of their paths."""
-    pages = [build(root, suite) for suite in suites(root)]
-    return [*pages, storage.write(root / "README.md", index(root))]
-
-
 def suites(root: Path) -> list[str]:
     """The folders that hold records."""
     return sorted({path.parent.name for path in root.glob("*/*.json")})
 
 
-def index(root: Path) -> str:
-    """The list of published boards with their headlines."""
-    table = Table("board", "model", "SAEs", "seeds", "headline")
-    for line in (lines := [line for suite in suites(root) if (line := line_of(root / suite))]):
-        table.add(*line)
-    body = table.markdown() if lines else "No board has been published yet."
-    explanation = "Each board is made from the records in its folder alone. Suites that are demonstrations are not listed: nothing on their pages is a finding."
-    return "\n\n".join([GENERATED, "# Leaderboards", explanation, body]) + "\n"
-
-
-def line_of(folder: Path) -> tuple[str, ...] | None:
-    """A board's line of the index; None for a demonstration, checkpoints alone, and damaged records: their own page fails, not the index."""
-    try:
-        board = assemble(records.read_all(folder))
-        if page_of(board).get("demonstration") or board.share < 1:
-            return None
-        title, path = page_of(board).get("title") or board.suite, str(board.records[0]["model"].get("path", "?"))
-        return f"[{title}]({board.suite}.md)", path, str(len(board.saes)), str(board.seeds), winners(board, EV)
-    except (records.RecordError, *ODD):
-        return None
+def index_of(root: Path, known: Mapping[str, index.Line | None]) -> str:
+    """The index of all suites; those whose line is not known are read for it."""
+    lines = [known[suite] if suite in known else index.line_in(root / suite) for suite in suites(root)]
+    return index.page([line for line in lines if line])
 
 
 def check(root: Path) -> list[str]:
     """A sentence for each file that is not what the records give: pages and data exactly, figures by the stamp that they carry."""
-    differences = []
-    expected = {root / "README.md": index(root)}
+    differences, lines, expected = [], {}, dict[Path, str]()
     for suite in suites(root):
-        texts, drawn, _ = render(root, suite)
+        texts, drawn, board = render(root, suite)
+        lines[suite] = index.line_of(board)
         expected |= texts
         for path, picture in drawn.items():
             if not path.is_file():
                 differences.append(f"{path}: is missing")
             elif figures.stamp_of(path.read_text(encoding="utf-8")) != picture.stamp():
                 differences.append(f"{path}: was drawn from other data or by other code")
+    expected = {root / "README.md": index_of(root, lines)} | expected
     for path, text in expected.items():
         if not path.is_file():
             differences.append(f"{path}: is missing")

@@ -95,15 +95,19 @@ def page_of(board: Board) -> Mapping[str, Any]:
     return next((record["page"] for record in board.records if record.get("page")), {})
 
 
+def trained(board: Board) -> int:
+    """How many SAEs were trained, seeds of one not counted apart; one whose weights several variants read is one."""
+    return len({sae.records[0]["train_key"] for sae in board.everything if not sae.control})
+
+
 def opening(board: Board) -> str:
     """What was measured, in one sentence."""
     model, text = board.records[0]["model"], board.records[0]["text"]
     hook = model.get("hook", {})
     tokens = {record["cost"].get("train_tokens") for record in board.records if record["curve"]} - {None, 0}
-    trained = len({sae.records[0]["train_key"] for sae in board.everything if not sae.control})
     half = "" if board.share == 1 else f"**No SAE here was trained to its end: all are checkpoints, after {board.share:.3g} of the tokens.** "
     return half + (
-        f"{trained} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
+        f"{trained(board)} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
         f"{words(f'{count:,}' for count in sorted(tokens))} training tokens each, measured on {text.get('held_out_tokens', 0):,} held-out tokens "
         f"of {text.get('held_out_documents', 0):,} documents; each trained with {board.seeds} seed{'s' if board.seeds != 1 else ''}."
     )
