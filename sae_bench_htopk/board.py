@@ -88,6 +88,11 @@ class Board:
         return {column: names for column, names in SHOWN.items() if column in known}
 
     @cached_property
+    def drawn(self) -> frozenset[str]:
+        """The columns that any record keeps draws of."""
+        return frozenset(column for record in self.records for row in record["rows"] for column in row.get("draws", {}))
+
+    @cached_property
     def labels(self) -> dict[Sae, str]:
         """For each SAE its variant, what differs among its variant's settings, and its size if that is not the whole."""
         return {sae: self.describe(sae) for sae in self.everything}

@@ -167,7 +167,7 @@ def meanings(board: Board) -> list[str]:
     titles = {column: f" ({title})" for column, (title, _) in SHOWN.items()}
     lines = []
     for metric in dict.fromkeys(column.partition(".")[0] for column in known):
-        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in plugins.metric(metric_of(metric)).columns} if order_of(metric) else {}
+        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in plugins.columns(metric_of(metric))} if order_of(metric) else {}
         columns = [column for column in said or known if column in known and column.startswith(f"{metric}.")]
         lines += [f"- `{column}`{titles.get(column, '')}: {said.get(column, 'unknown metric').replace('; neither is better', '')}" for column in columns]
     return lines
