@@ -5,23 +5,19 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import Any
 
-WHOLE = {int, str, bool, type(None)}
-
 
 def finite(values: Collection[Any]) -> bool:
-    """Whether no number in them is infinite or none: a record holds 100,000 of them, so those of one list are looked at together."""
-    if (kinds := set(map(type, values))) == {float}:
-        return all(map(math.isfinite, values))
-    if kinds == {list}:  # such as intervals
-        return finite(list(chain.from_iterable(values)))
-    return kinds <= WHOLE or all(map(holds, values))
+    """Whether no number in them, however deep, is infinite or none.
 
-
-def holds(value: Any) -> bool:
-    """The same of one value."""
-    if isinstance(value, dict):
-        return finite(value.values())
-    return finite(value) if isinstance(value, list | tuple) else not isinstance(value, float) or math.isfinite(value)
+    A record holds 300,000 numbers, so what lies in several lists, or in several objects, is looked at together.
+    """
+    kinds = set(map(type, values))
+    numbers = values if kinds == {float} else [value for value in values if isinstance(value, float)] if float in kinds else ()
+    if not all(map(math.isfinite, numbers)):
+        return False
+    lists = [value for value in values if isinstance(value, list | tuple)] if kinds & {list, tuple} else []
+    objects = [value for value in values if isinstance(value, dict)] if dict in kinds else []
+    return (not lists or finite(list(chain.from_iterable(lists)))) and (not objects or finite([inner for one in objects for inner in one.values()]))
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from sae_bench_htopk import storage
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.finite import holds, leaves
+from sae_bench_htopk.finite import finite, leaves
 
 Record: TypeAlias = dict[str, Any]
 SCHEMA = 2
@@ -99,8 +99,8 @@ def validate(record: Any, where: str) -> None:
     demand(record["sae"], SAE_PARTS, f"{where}: sae")
     if not FILE_NAME.fullmatch(record["train_key"]):
         raise RecordError(f"{where}: train_key is {record['train_key']!r}, wanted letters and digits")
-    if not holds(record):
-        path, value = next((path, value) for path, value in leaves(record, "") if not holds(value))
+    if not finite([record]):
+        path, value = next((path, value) for path, value in leaves(record, "") if not finite([value]))
         raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
     validate_optional(record, where)
     for index, row in enumerate(record["rows"]):
