@@ -1,10 +1,10 @@
 """Writes the pages of the leaderboard from the records alone, and tells whether the pages that are there are still what they would be."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from sae_bench_htopk import curve, drawing, falloff, figures, index, latent_pages, records, sizes, storage
+from sae_bench_htopk import curve, drawing, falloff, figures, index, latent_pages, plugins, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.index import ODD
@@ -63,10 +63,10 @@ def build(root: Path, suite: str) -> Path:
     return root / f"{suite}.md"
 
 
-def build_all(root: Path, draw: drawing.Draw = drawing.here) -> list[Path]:
-    """Writes the page of every suite that has records, and the index; returns all of their paths."""
+def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Draw = drawing.here) -> list[Path]:
+    """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths."""
     lines, svgs = {}, {}
-    for suite in suites(root):
+    for suite in suites(root) if wanted is None else wanted:
         board, begun = write(root, suite, draw)
         lines[suite] = index.line_of(board)
         svgs |= begun
@@ -104,16 +104,28 @@ def suites(root: Path) -> list[str]:
     return sorted({path.parent.name for path in root.glob("*/*.json")})
 
 
+def chosen(root: Path, name: str | None) -> list[str]:
+    """The suite of that name, or every one. Raises InputError if it has no records, with the nearest that has."""
+    known = suites(root)
+    if name is not None and name not in known:
+        raise InputError(f"leaderboard {name}: {root} holds no records of a suite of that name; {plugins.suggest(name, known)}")
+    return known if name is None else [name]
+
+
 def index_of(root: Path, known: Mapping[str, index.Line | None]) -> str:
     """The index of all suites; those whose line is not known are read for it."""
     lines = [known[suite] if suite in known else index.line_in(root / suite) for suite in suites(root)]
     return index.page([line for line in lines if line])
 
 
-def check(root: Path) -> list[str]:
-    """A sentence for each file that is not what the records give: pages and data exactly, figures by the stamp that they carry."""
+def check(root: Path, wanted: Sequence[str] | None = None) -> list[str]:
+    """A sentence for each file that is not what the records give: pages and data exactly, figures by the stamp that they carry.
+
+    Of every suite, or of those wanted and the index.
+    """
     differences, lines, expected = [], {}, dict[Path, str]()
-    for suite in suites(root):
+    asked = suites(root) if wanted is None else wanted
+    for suite in asked:
         texts, drawn, board = render(root, suite)
         lines[suite] = index.line_of(board)
         expected |= texts
@@ -130,8 +142,10 @@ def check(root: Path) -> list[str]:
             pairs = zip((found + "\0").split("\n"), (text + "\0").split("\n"), strict=False)
             line = next((number for number, (old, new) in enumerate(pairs, 1) if old != new), 0)
             differences.append(f"{path}: differs from what the records give, first in line {line}")
-    differences += [f"{path}: has no records in {root / path.stem}" for path in strays(root, "*.md", expected)]
-    return differences + [f"{path}: is of no SAE in the records" for path in strays(root, f"*/{latent_pages.FOLDER}/*.md", expected)]
+    known = {*expected, *(root / f"{suite}.md" for suite in suites(root))}
+    differences += [f"{path}: has no records in {root / path.stem}" for path in strays(root, "*.md", known)]
+    lost = [path for suite in asked for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", expected)]
+    return differences + [f"{path}: is of no SAE in the records" for path in lost]
 
 
 def strays(root: Path, pattern: str, expected: Container[Path]) -> list[Path]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import curve, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
+from sae_bench_htopk import curve, disputes, earlier, falloff, figures, interpretable, latent_pages, origins, pairs, plugins, sizes
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -44,6 +44,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         f"# {said.get('title') or board.suite}",
         DEMONSTRATION if said.get("demonstration") else "",
         opening(board),
+        unshown(board),
         "## In short",
         "\n".join(f"- {sentence}" for sentence in in_short(board)),
         show(board, drawn.get("frontier")),
@@ -75,6 +76,7 @@ def page(board: Board, drawn: Mapping[str, figures.Picture]) -> str:
         training(board),
         "## How to read this page",
         how_to_read(board),
+        *disputes.section(board),
         "## Where the numbers come from",
         origins.provenance(board),
     ]
@@ -110,6 +112,16 @@ def opening(board: Board) -> str:
         f"{trained(board)} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
         f"{words(f'{count:,}' for count in sorted(tokens))} training tokens each, measured on {text.get('held_out_tokens', 0):,} held-out tokens "
         f"of {text.get('held_out_documents', 0):,} documents; each trained with {board.seeds} seed{'s' if board.seeds != 1 else ''}."
+    )
+
+
+def unshown(board: Board) -> str:
+    """That records of the folder are on no table, and of which kinds."""
+    if not (count := len(board.left_out)):
+        return ""
+    return (
+        f"**{count} record{'s' * (count != 1)} of this suite's folder {'are' if count > 1 else 'is'} in no table here**: of another text or model, which "
+        "never share a table, or of an SAE and seed that a later record has. *Where the numbers come from* names each."
     )
 
 

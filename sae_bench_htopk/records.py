@@ -19,8 +19,19 @@ PARTS: dict[str, type] = {
 }  # fmt: skip
 SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
 ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "budget": int, "native": bool, "reading": dict, "values": dict, "missing": dict}
-OPTIONAL: dict[str, type] = {"measured": dict, "stability": list, "power_law": dict, "page": dict, "stream": dict, "unusable": str, "latents_key": str}
+OPTIONAL: dict[str, type] = {
+    "measured": dict,
+    "stability": list,
+    "power_law": dict,
+    "page": dict,
+    "stream": dict,
+    "unusable": str,
+    "latents_key": str,
+    "disputes": list,
+}
 READING_PARTS: dict[str, type] = {"k": int, "latents": object, "select": str, "cut": str, "rank": str}  # latents: a number, or null for all of them
+DISPUTE_PARTS: dict[str, type] = dict.fromkeys(("config", "reading", "missing"), dict)
+DISPUTE_PARTS |= dict.fromkeys(("variant", "column", "measured_here", "measured_there"), str) | dict.fromkeys(("here", "there"), object)
 ROW_OPTIONAL: dict[str, type] = {"intervals": dict, "draws": dict, "details": dict}
 NUMBERS = {int, float}
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
@@ -116,6 +127,9 @@ def validate_optional(record: Record, where: str) -> None:
     if not is_number(share := record["sae"].get("share", 1.0)) or not 0 < share <= 1:
         raise RecordError(f"{where}: sae.share is {share!r}, wanted a number above 0 and at most 1")
     every(record.get("stability", []), lambda pair: isinstance(pair, dict), "an object", f"{where}: stability")
+    for index, one in enumerate(record.get("disputes", [])):
+        demand(one, DISPUTE_PARTS, f"{where}: disputes[{index}]")
+        every([one["here"], one["there"]], lambda value: value is None or is_number(value), "a number or null", f"{where}: disputes[{index}]")
     every(record.get("power_law", {}), lambda law: isinstance(law, dict), "an object", f"{where}: power_law")
     every(record["text"].get("notes", []), lambda note: isinstance(note, str), "text", f"{where}: text.notes")
     demand(record["provenance"], {"when": str} if "when" in record["provenance"] else {}, f"{where}: provenance")
