@@ -87,9 +87,17 @@ def rebuild(options: argparse.Namespace) -> int:
     """Writes every page anew, or compares them with their records, or prints the records' numbers."""
     import gc
 
+    gc.disable()  # records are millions of objects, none of which is let go: to look through them for any that are takes longer than reading them
+    try:
+        return from_records(options)
+    finally:
+        gc.enable()
+
+
+def from_records(options: argparse.Namespace) -> int:
+    """The same."""
     from sae_bench_htopk import drawing, leaderboard, tidy_rows
 
-    gc.disable()  # records are millions of objects, none of which is let go: to look through them for any that are takes longer than reading them
     root = options.output / "leaderboard"
     suites = leaderboard.chosen(root, options.suite)
     if options.format:

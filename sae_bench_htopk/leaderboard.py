@@ -10,7 +10,7 @@ from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.index import ODD
 from sae_bench_htopk.page import GENERATED, page
 
-Drawings: TypeAlias = dict[Path, Callable[[], str]]
+Drawings = dict[Path, Callable[[], str]]
 
 Made: TypeAlias = tuple[dict[Path, str], dict[Path, figures.Picture], Board]
 
@@ -65,7 +65,7 @@ def build(root: Path, suite: str) -> Path:
 
 def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Draw = drawing.here) -> list[Path]:
     """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths."""
-    lines, svgs = {}, {}
+    lines, svgs = dict[str, index.Line | None](), Drawings()
     for suite in suites(root) if wanted is None else wanted:
         board, begun = write(root, suite, draw)
         lines[suite] = index.line_of(board)
@@ -123,7 +123,7 @@ def check(root: Path, wanted: Sequence[str] | None = None) -> list[str]:
 
     Of every suite, or of those wanted and the index.
     """
-    differences, lines, expected = [], {}, dict[Path, str]()
+    differences, lines, expected = list[str](), dict[str, index.Line | None](), dict[Path, str]()
     asked = suites(root) if wanted is None else wanted
     for suite in asked:
         texts, drawn, board = render(root, suite)

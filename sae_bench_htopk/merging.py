@@ -50,7 +50,12 @@ def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
 
 def new(record: Record) -> Merged:
     """A record that is not here yet."""
-    return Merged(record, sum(value is not None for row in record["rows"] for value in row["values"].values()))
+    return Merged(record, sum(numbers(row["values"]) for row in record["rows"]))
+
+
+def numbers(values: Mapping[str, Any]) -> int:
+    """How many of them are there."""
+    return sum(value is not None for value in values.values())
 
 
 def join(mine: Record, theirs: Record) -> Merged:
@@ -63,13 +68,13 @@ def join(mine: Record, theirs: Record) -> Merged:
     for row in theirs["rows"]:
         before = rows.get(place(row)) or without_numbers(row)
         for metric in sorted({column.partition(".")[0] for column in row["values"]}):
-            here = [column for column, value in before["values"].items() if column.partition(".")[0] == metric and value is not None]
-            if not here and same:
+            here, there = (of_metrics(one, {metric})["values"] for one in (before, row))
+            if same and numbers(here) == 0 and (numbers(there) or not here):
                 before = taken_over(before, row, metric, run_name(row, metric, theirs, runs))
-                gained += sum(value is not None for value in of_metrics(row, {metric})["values"].values())
-            elif here and code_of(before, metric) != code_of(row, metric):
+                gained += numbers(there)
+            elif numbers(here) and code_of(before, metric) != code_of(row, metric):
                 said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
-            elif here:
+            elif numbers(here):
                 disputes += between(before, row, metric, (measurer(mine, before, metric), measurer(theirs, row, metric)))
         if place(row) in rows or before["values"]:
             rows[place(row)] = before

@@ -2,23 +2,21 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
-Owner = TypeVar("Owner")
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def remembered(method: Callable[Concatenate[Owner, Given], Answer]) -> Callable[Concatenate[Owner, Given], Answer]:
+def remembered(method: Method) -> Method:
     """The method, whose answers stay with its object, by what it was given; whoever gets a list does not change it."""
     name = f"{method.__name__}, remembered"
 
     @functools.wraps(method)
-    def answer(self: Owner, *given: Given.args, **named: Given.kwargs) -> Answer:
-        held: dict[Any, Answer] = self.__dict__.setdefault(name, {})
+    def answer(self: Any, *given: Any, **named: Any) -> Any:
+        held = self.__dict__.setdefault(name, {})
         asked = (given, tuple(sorted(named.items()))) if named else given
         if asked not in held:
             held[asked] = method(self, *given, **named)
         return held[asked]
 
-    return answer
+    return cast(Method, answer)
