@@ -79,7 +79,7 @@ class Noise(NamedTuple):
 
 
 @lru_cache(2**16)
-def quantile(freedom: float) -> float:
+def quantile(freedom: int | float) -> float:
     """By how many standard errors of either sign Student's t leaves an interval."""
     return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 

@@ -5,11 +5,12 @@ that belongs to its numbers (intervals, draws, details, keys); what is here stay
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_bench_htopk import records, storage
+from sae_bench_htopk import lock, plan, records
 from sae_bench_htopk.disputes import Dispute, between, place
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.recording import OF_METRICS
@@ -31,16 +32,23 @@ class Merged(NamedTuple):
 def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
     """Merges all suites of one leaderboard folder into another: (what was done, what is disputed or was not taken over), a sentence each.
 
-    Raises InputError if there are no records, RecordError before anything is written if one cannot be read, and StorageError if the disk refuses.
+    Raises InputError if there are no records, RecordError before anything is written if one cannot be read,
+    LockedError while a run writes to one of the suites, and StorageError if the disk refuses.
     """
     if not (found := sorted(source.glob("*/*.json"))):
         raise InputError(f"{source}: holds no records, wanted a leaderboard folder with <suite>/<train key>.json in it")
-    done, doubts = [], []
-    plan = [(path, root / path.parent.name / path.name, records.read(path)) for path in found]
-    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs)) for path, target, theirs in plan]
+    with ExitStack() as held:
+        for suite in sorted({path.parent.name for path in found}):
+            held.enter_context(lock.held(plan.lock_path(root.parent, suite)))  # no run writes records meanwhile
+        return written([(path, root / path.parent.name / path.name, records.read(path)) for path in found])
+
+
+def written(found: Sequence[tuple[Path, Path, Record]]) -> tuple[list[str], list[str]]:
+    """Merges each record into its place here, and says so."""
+    done, doubts = list[str](), list[str]()
+    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs)) for path, target, theirs in found]
     for path, target, (record, gained, disputes, said) in merged:
         if gained or disputes:
-            storage.make(target.parent)
             records.write(target.parent, record)
             done.append(f"{target}: {gained:,} numbers from {path}")
         doubts += [f"{target}: {one['column']} at {one['reading']} is {one['here']} here and {one['there']} in {path}" for one in disputes]
