@@ -1,4 +1,4 @@
-"""The command line: run, plan, leaderboard, list, definitions, pretrain. Nothing else parses arguments.
+"""The command line: run, plan, leaderboard, merge, list, definitions, pretrain. Nothing else parses arguments.
 
 python -m sae_bench_htopk run suites/quickstart.yaml
 """
@@ -25,7 +25,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", help="auto, cpu or cuda; of a plan also a GPU that is not here, such as H200")
         command.add_argument("--at-once", type=int, metavar="N", help="train at most N SAEs in one pass over the text (default: as many as memory holds)")
     board = commands.add_parser("leaderboard", parents=[common], help="rebuild pages from the records alone")
-    board.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
+    board.add_argument("suite", nargs="?", help="the suite whose page or data is wanted (default: every suite that has records)")
+    what = board.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
+    what.add_argument("--format", choices=("csv", "json"), help="change nothing; print every number of the records, one a row")
+    merging = commands.add_parser("merge", parents=[common], help="bring in the records of another leaderboard folder; exit 1 if numbers are disputed")
+    merging.add_argument("source", type=Path, nargs="+", metavar="DIR", help="a leaderboard folder, with <suite>/<train key>.json in it")
     commands.add_parser("list", parents=[common], help="name variants, metrics and suites")
     commands.add_parser("definitions", parents=[common], help="say what every number means, as Markdown")
     trainer = commands.add_parser("pretrain", help="train the embedded language model anew")
@@ -79,18 +84,50 @@ def run_or_plan(options: argparse.Namespace) -> int:
 
 
 def rebuild(options: argparse.Namespace) -> int:
-    """Writes every page anew, or compares them with their records."""
-    from sae_bench_htopk import leaderboard
+    """Writes every page anew, or compares them with their records, or prints the records' numbers."""
+    import gc
+
+    gc.disable()  # records are millions of objects, none of which is let go: to look through them for any that are takes longer than reading them
+    try:
+        return from_records(options)
+    finally:
+        gc.enable()
+
+
+def from_records(options: argparse.Namespace) -> int:
+    """The same."""
+    from sae_bench_htopk import drawing, leaderboard, tidy_rows
 
     root = options.output / "leaderboard"
-    if not options.check:
-        for page in leaderboard.build_all(root):
-            print(page)
+    suites = leaderboard.chosen(root, options.suite)
+    if options.format:
+        for line in tidy_rows.LINES[options.format](root, suites):
+            print(line)
         return 0
-    differences = leaderboard.check(root)
-    for line in differences:
-        print(line, file=sys.stderr)
-    return 1 if differences else 0
+    if options.check:
+        differences = leaderboard.check(root, suites)
+        for line in differences:
+            print(line, file=sys.stderr)
+        return 1 if differences else 0
+    with drawing.aside() as draw:
+        pages = leaderboard.build_all(root, suites, draw)
+    print(*pages, sep="\n")
+    return 0
+
+
+def merge(options: argparse.Namespace) -> int:
+    """Brings in the records of other folders, one after the other; pages are not made anew."""
+    from sae_bench_htopk import merging
+
+    doubtful = False
+    for source in options.source:
+        done, doubts = merging.merge(source, options.output / "leaderboard")
+        for line in done or [f"{source}: nothing that is not here already"]:
+            print(line)
+        for line in doubts:
+            print(line, file=sys.stderr)
+        doubtful |= bool(doubts)
+    return 1 if doubtful else 0
 
 
 def show(options: argparse.Namespace) -> int:
@@ -133,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sae_bench_htopk import plugins
 
     options = parser().parse_args(arguments)
-    commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "list": show, "definitions": define, "pretrain": pretrain}
+    commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "merge": merge, "list": show, "definitions": define, "pretrain": pretrain}
     try:
         for kind in ("variants", "metrics"):
             for directory in getattr(options, kind, []):

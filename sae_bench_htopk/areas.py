@@ -1,6 +1,6 @@
 """What a variant is worth over a range of sparsities: the mean height of its SAEs' best over log L0, on one grid for all variants."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ def areas(board: Board, column: str) -> dict[str, Area | Missing]:
     return {variant: area(board.of(variant), column, ks, places) for variant in board.variants}
 
 
-def area(saes: Sequence[Sae], column: str, ks: Collection[int], places: NDArray[np.float64]) -> Area | Missing:
+def area(saes: Sequence[Sae], column: str, ks: tuple[int, ...], places: NDArray[np.float64]) -> Area | Missing:
     """Of these SAEs by their readings at these budgets, on a grid."""
     curves = np.stack([frontier.along(*sae.mean_curve(column, ks), places) for sae in saes])
     better = np.fmax if SHOWN[column][1] == "higher" else np.fmin  # these pass over NaN, where an SAE has no readings

@@ -12,6 +12,7 @@ from sae_bench_htopk.contract import Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record, stage_of
 from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
+from sae_bench_htopk.sharing import newest
 
 
 class Best(NamedTuple):
@@ -89,6 +90,11 @@ class Board:
         """The compared columns that any record has a number for, or a reason why not."""
         known = {column for record in self.records for row in record["rows"] for column in row["values"]}
         return {column: names for column, names in SHOWN.items() if column in known}
+
+    @cached_property
+    def drawn(self) -> frozenset[str]:
+        """The columns that any record keeps draws of."""
+        return frozenset(column for record in self.records for row in record["rows"] for column in row.get("draws", {}))
 
     @cached_property
     def labels(self) -> dict[Sae, str]:
@@ -176,21 +182,3 @@ def together(variant: str, owner: str, config: Row, latents: int, rate: float | 
     budget, measured = round(fmean(budgets.values())), bool(pairs[0][1].get("budget_measured"))
     control = pairs[0][0]["sae"]["control"]
     return Sae(variant, owner, config, rate, budget, measured, latents, control, native, dict(sorted(rows.items())), tuple(held.values()))
-
-
-def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """(the records of the latest one's text and model, one for each SAE and seed; a sentence for each record left out)."""
-    order = sorted(records, key=lambda record: (record["provenance"].get("when", ""), record["train_key"]), reverse=True)
-    measured = ("model", "fingerprint"), ("text", "held_out")
-    kept: dict[str, Record] = {}
-    left_out = []
-    for record in order:
-        sae = record["sae"]
-        identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate"), stage_of(record)], sort_keys=True)
-        if other := [f"{part} {key}" for part, key in measured if record[part].get(key) != order[0][part].get(key)]:
-            left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {order[0]['train_key']}.json")
-        elif identity in kept:
-            left_out.append(f"{record['train_key']}.json: the same SAE and seed as {kept[identity]['train_key']}.json, which is later")
-        else:
-            kept[identity] = record
-    return sorted(kept.values(), key=lambda record: str(record["train_key"])), left_out

@@ -83,9 +83,15 @@ def at_budget(l0: ArrayLike, value: ArrayLike, k: int | float) -> float | None:
 
 def shares(l0: ArrayLike, k: int | float) -> list[float] | None:
     """What each reading counts for in the value at L0 = k, which is linear in the values; None outside the readings."""
-    found = [at_budget(l0, one, k) for one in np.eye(np.size(l0))]
-    known = [share for share in found if share is not None]
-    return known if known and len(known) == len(found) else None
+    x = np.array(l0, dtype=np.float64).ravel()
+    usable = x > 0  # which NaN is not
+    different, place, count = np.unique(x[usable], return_inverse=True, return_counts=True)
+    places, wanted = np.log(different), np.log(np.array([float(k)]))
+    if not len(places) or not places[0] - ROUNDING <= wanted[0] <= places[-1] + ROUNDING:
+        return None
+    found = np.zeros(len(x))
+    found[usable] = np.array([np.interp(wanted, places, one)[0] for one in np.eye(len(places)) / count])[place]
+    return [float(share) for share in found]
 
 
 def grid(low: int | float, high: int | float) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 It is made of what a metric keeps in its details under `shown_latents`; any metric that keeps them so gets its pages, whoever wrote it.
 """
 
+import functools
 import hashlib
 import html
 import re
@@ -143,11 +144,15 @@ def sides(text: Sequence[str], peak: int) -> tuple[str, str, str]:
     return "".join(map(visible, text[:peak])), "".join(parts[:peak]), "".join(parts[peak:])
 
 
+@functools.lru_cache(2**16)  # tokens come again and again
 def visible(text: str) -> str:
     """The text in one line: a sign for each end of line and tab, and the number of whatever else is not seen or turns the line around."""
+    if text.isprintable():  # which holds none of these
+        return text
     return "".join(SIGNS.get(sign, f"\\u{ord(sign):04x}" if unicodedata.category(sign)[0] == "C" or sign in "\u2028\u2029" else sign) for sign in text)
 
 
+@functools.lru_cache(2**16)
 def escaped(text: str) -> str:
     """The same where HTML stands: in <pre> nothing else has a meaning, so that Markdown's own signs stay what they are."""
     return html.escape(visible(text), quote=False)

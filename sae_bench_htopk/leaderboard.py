@@ -1,20 +1,17 @@
 """Writes the pages of the leaderboard from the records alone, and tells whether the pages that are there are still what they would be."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from sae_bench_htopk import curve, falloff, figures, latent_pages, lines, records, sizes, storage
+from sae_bench_htopk import curve, drawing, falloff, figures, index, latent_pages, plugins, records, sizes, storage
 from sae_bench_htopk.board import Board, assemble
 from sae_bench_htopk.errors import InputError
-from sae_bench_htopk.markdown import Table
-from sae_bench_htopk.page import GENERATED, page, page_of
+from sae_bench_htopk.index import ODD
+from sae_bench_htopk.page import GENERATED, page
 from sae_bench_htopk.picture import Picture, stamp_of
-from sae_bench_htopk.saes import EV
-from sae_bench_htopk.sentences import winners
 
-ODD = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # what a value of another kind than a page takes it for comes to
-
+Drawings = dict[Path, Callable[[], str]]
 
 Made: TypeAlias = tuple[dict[Path, str], dict[Path, Picture], Board]
 
@@ -60,13 +57,38 @@ def build(root: Path, suite: str) -> Path:
 
     Raises as `render` does, and StorageError if the disk refuses.
     """
-    texts, drawn, _ = render(root, suite)
+    board, svgs = write(root, suite, drawing.here)
+    finish(svgs)
+    storage.write(root / "README.md", index_of(root, {suite: index.line_of(board)}))
+    return root / f"{suite}.md"
+
+
+def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Draw = drawing.here) -> list[Path]:
+    """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths."""
+    lines, svgs = dict[str, index.Line | None](), Drawings()
+    for suite in suites(root) if wanted is None else wanted:
+        board, begun = write(root, suite, draw)
+        lines[suite] = index.line_of(board)
+        svgs |= begun
+    finish(svgs)
+    return [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
+
+
+def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:
+    """Writes a suite's pages and data, and begins its figures."""
+    texts, drawn, board = render(root, suite)
+    begun = {path: draw(picture) for path, picture in drawn.items()}
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         remove(path)
-    for path, text in {**texts, **{path: lines.svg(picture) for path, picture in drawn.items()}}.items():
+    for path, text in texts.items():
         storage.write(path, text)
-    storage.write(root / "README.md", index(root))
-    return root / f"{suite}.md"
+    return board, begun
+
+
+def finish(svgs: Drawings) -> None:
+    """Writes the figures that were begun."""
+    for path, svg in svgs.items():
+        storage.write(path, svg())
 
 
 def remove(path: Path) -> None:
@@ -77,51 +99,42 @@ def remove(path: Path) -> None:
         raise storage.StorageError(f"{path}: is of no SAE in the records, and could not be removed ({error.strerror})") from error
 
 
-def build_all(root: Path) -> list[Path]:
-    """Writes the page of every suite that has records, and the index; returns all of their paths."""
-    pages = [build(root, suite) for suite in suites(root)]
-    return [*pages, storage.write(root / "README.md", index(root))]
-
-
 def suites(root: Path) -> list[str]:
     """The folders that hold records."""
     return sorted({path.parent.name for path in root.glob("*/*.json")})
 
 
-def index(root: Path) -> str:
-    """The list of published boards with their headlines."""
-    table = Table("board", "model", "SAEs", "seeds", "headline")
-    for line in (lines := [line for suite in suites(root) if (line := line_of(root / suite))]):
-        table.add(*line)
-    body = table.markdown() if lines else "No board has been published yet."
-    explanation = "Each board is made from the records in its folder alone. Suites that are demonstrations are not listed: nothing on their pages is a finding."
-    return "\n\n".join([GENERATED, "# Leaderboards", explanation, body]) + "\n"
+def chosen(root: Path, name: str | None) -> list[str]:
+    """The suite of that name, or every one. Raises InputError if it has no records, with the nearest that has."""
+    known = suites(root)
+    if name is not None and name not in known:
+        raise InputError(f"leaderboard {name}: {root} holds no records of a suite of that name; {plugins.suggest(name, known)}")
+    return known if name is None else [name]
 
 
-def line_of(folder: Path) -> tuple[str, ...] | None:
-    """A board's line of the index; None for a demonstration, checkpoints alone, and damaged records: their own page fails, not the index."""
-    try:
-        board = assemble(records.read_all(folder))
-        if page_of(board).get("demonstration") or board.share < 1:
-            return None
-        title, path = page_of(board).get("title") or board.suite, str(board.records[0]["model"].get("path", "?"))
-        return f"[{title}]({board.suite}.md)", path, str(len(board.saes)), str(board.seeds), winners(board, EV)
-    except (records.RecordError, *ODD):
-        return None
+def index_of(root: Path, known: Mapping[str, index.Line | None]) -> str:
+    """The index of all suites; those whose line is not known are read for it."""
+    lines = [known[suite] if suite in known else index.line_in(root / suite) for suite in suites(root)]
+    return index.page([line for line in lines if line])
 
 
-def check(root: Path) -> list[str]:
-    """A sentence for each file that is not what the records give: pages and data exactly, figures by the stamp that they carry."""
-    differences = []
-    expected = {root / "README.md": index(root)}
-    for suite in suites(root):
-        texts, drawn, _ = render(root, suite)
+def check(root: Path, wanted: Sequence[str] | None = None) -> list[str]:
+    """A sentence for each file that is not what the records give: pages and data exactly, figures by the stamp that they carry.
+
+    Of every suite, or of those wanted and the index.
+    """
+    differences, lines, expected = list[str](), dict[str, index.Line | None](), dict[Path, str]()
+    asked = suites(root) if wanted is None else wanted
+    for suite in asked:
+        texts, drawn, board = render(root, suite)
+        lines[suite] = index.line_of(board)
         expected |= texts
         for path, picture in drawn.items():
             if not path.is_file():
                 differences.append(f"{path}: is missing")
             elif stamp_of(path.read_text(encoding="utf-8")) != picture.stamp():
                 differences.append(f"{path}: was drawn from other data or by other code")
+    expected = {root / "README.md": index_of(root, lines)} | expected
     for path, text in expected.items():
         if not path.is_file():
             differences.append(f"{path}: is missing")
@@ -129,8 +142,10 @@ def check(root: Path) -> list[str]:
             pairs = zip((found + "\0").split("\n"), (text + "\0").split("\n"), strict=False)
             line = next((number for number, (old, new) in enumerate(pairs, 1) if old != new), 0)
             differences.append(f"{path}: differs from what the records give, first in line {line}")
-    differences += [f"{path}: has no records in {root / path.stem}" for path in strays(root, "*.md", expected)]
-    return differences + [f"{path}: is of no SAE in the records" for path in strays(root, f"*/{latent_pages.FOLDER}/*.md", expected)]
+    known = {*expected, *(root / f"{suite}.md" for suite in suites(root))}
+    differences += [f"{path}: has no records in {root / path.stem}" for path in strays(root, "*.md", known)]
+    lost = [path for suite in asked for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", expected)]
+    return differences + [f"{path}: is of no SAE in the records" for path in lost]
 
 
 def strays(root: Path, pattern: str, expected: Container[Path]) -> list[Path]:

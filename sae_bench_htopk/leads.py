@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, variance
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special  # whose Student's t is that of scipy.stats, which takes a second to import
 
 from sae_bench_htopk import frontier
 from sae_bench_htopk.board import Board
@@ -71,11 +72,17 @@ class Noise(NamedTuple):
 
     def half(self) -> float:
         """Half the 95% interval, by Student's t."""
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.freedom)) * self.error if self.error else 0.0
+        return quantile(self.freedom) * self.error if self.error else 0.0
 
     def p(self, value: float) -> float:
         """How likely noise alone is to give a value as large as this or larger."""
-        return float(stats.t.sf(value / self.error, self.freedom)) if self.error else 0.0 if value > ROUNDING else 1.0
+        return float(special.stdtr(self.freedom, -value / self.error)) if self.error else 0.0 if value > ROUNDING else 1.0
+
+
+@lru_cache(2**16)
+def quantile(freedom: int | float) -> float:
+    """By how many standard errors of either sign Student's t leaves an interval."""
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def together(noises: Collection[Noise]) -> Noise:
@@ -136,7 +143,15 @@ def held(sae: Sae, column: str, k: int) -> Held:
 
 
 def lead(column: str, k: int, one: Sae, other: Sae) -> Lead:
-    """How much better the first is; both have a number at k."""
+    """How much better the first is; both have a number at k. Found once, and kept with the first."""
+    known: dict[tuple[str, int, Sae], Lead] = one.__dict__.setdefault("leads", {})
+    if (asked := (column, k, other)) not in known:
+        known[asked] = found(column, k, one, other)
+    return known[asked]
+
+
+def found(column: str, k: int, one: Sae, other: Sae) -> Lead:
+    """The same, worked out."""
     mine, theirs = held(one, column, k), held(other, column, k)
     l0s = mine.l0(), theirs.l0()
     apart = abs(math.log(l0s[0] / l0s[1])) > SAME_L0
@@ -189,6 +204,6 @@ def sign(column: str) -> float:
     return 1.0 if COMPARED[column][1] == "higher" else -1.0
 
 
-def drawn(board: Board) -> set[str]:
+def drawn(board: Board) -> frozenset[str]:
     """The columns that any record keeps draws of."""
-    return {column for record in board.records for row in record["rows"] for column in row.get("draws", {})}
+    return board.drawn

@@ -14,8 +14,9 @@ Run = Mapping[str, Any]
 
 
 class Made(NamedTuple):
-    """Runs alike in everything that counts, and the metrics whose numbers they made of a row, if not all."""
+    """Runs alike in everything that counts, in words, and the metrics whose numbers they made of a row, if not all."""
 
+    said: str
     runs: Sequence[Run]
     metrics: tuple[str, ...] = ()
 
@@ -29,12 +30,12 @@ def provenance(board: Board) -> str:
         return words(sorted({plainly(record[part].get(key)) for record in everything}))
 
     notes = sorted({note for record in everything for note in record["text"].get("notes", [])})
-    digest = hashlib.sha256("".join(records.as_text(record) for record in everything).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("".join(records.digest_of(record) for record in everything).encode()).hexdigest()[:16]
     lines = [
         f"Model: {all_of('model', 'path')}, revision {all_of('model', 'revision')}, fingerprint {all_of('model', 'fingerprint')}",
         f"Text fingerprints: training {all_of('text', 'train')}, calibration {all_of('text', 'calibration')}, held out {all_of('text', 'held_out')}",
         *(f"Text: {note}" for note in notes),
-        *alike("Weights", "SAE", (Made([record["provenance"]]) for record in everything)),
+        *alike("Weights", "SAE", (Made(sentence(record["provenance"]), [record["provenance"]]) for record in everything)),
         *alike("Numbers", "row", (made for record in everything for row in record["rows"] for made in measuring(record, row))),
         f"Records: {len(everything)} in [{board.suite}/]({board.suite}/), digest {digest}",
         *(f"Left out: {sentence}" for sentence in board.left_out),
@@ -47,10 +48,11 @@ def measuring(record: records.Record, row: Mapping[str, Any]) -> Iterator[Made]:
     measured = row.get("measured", {})
     by_metric = measured if isinstance(measured, Mapping) else {"": measured}  # rows of earlier records name one run for all
     runs = {metric: run_of(record, when) for metric, when in by_metric.items()} or {"": {}}
-    said = {metric: sentence(run) for metric, run in runs.items()}
+    words_of = {id(run): sentence(run) for run in {id(run): run for run in runs.values()}.values()}  # one run made most of a row
+    said = {metric: words_of[id(run)] for metric, run in runs.items()}
     for one in dict.fromkeys(said.values()):
         metrics = [metric for metric in sorted(said) if said[metric] == one]
-        yield Made([runs[metric] for metric in metrics], () if len(metrics) == len(said) else tuple(metrics))
+        yield Made(one, [runs[metric] for metric in metrics], () if len(metrics) == len(said) else tuple(metrics))
 
 
 def run_of(record: records.Record, when: str) -> Run:
@@ -63,8 +65,8 @@ def alike(title: str, thing: str, made: Iterable[Made]) -> list[str]:
     """A line for all that was made by runs alike in everything that counts, with their dates and, if not all, what they made of it; the most first."""
     counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
     dates: dict[tuple[str, tuple[str, ...]], set[str]] = {}
-    for runs, metrics in made:
-        counts[line := (sentence(runs[0]), metrics)] += 1
+    for said, runs, metrics in made:
+        counts[line := (said, metrics)] += 1
         dates.setdefault(line, set()).update(str(run.get("when", "date not known")).partition("T")[0] for run in runs)
     return [
         f"{title}: {said}; {words(sorted(dates[said, metrics]))} ({f'{words(metrics)} of ' if metrics else ''}{count:,} {thing}{'s' * (count != 1)})"

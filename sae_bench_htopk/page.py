@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_bench_htopk import chapters, claims_page, contrasts, dominance, earlier, interpretable, latent_pages, origins, plugins
+from sae_bench_htopk import chapters, claims_page, contrasts, disputes, dominance, earlier, interpretable, latent_pages, origins, plugins
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
@@ -25,6 +25,7 @@ def page(board: Board, drawn: Mapping[str, Picture]) -> str:
         f"# {said.get('title') or board.suite}",
         DEMONSTRATION if said.get("demonstration") else "",
         opening(board),
+        unshown(board),
         *chapters.top(board, drawn),
         *chapters.sparsity(board, drawn),
         *contrasts.section(board),
@@ -41,6 +42,7 @@ def page(board: Board, drawn: Mapping[str, Picture]) -> str:
         *(["## Look at latents", links] if (links := latent_pages.section(board)) else []),
         *["## Training", training(board)],
         *["## How to read this page", how_to_read(board)],
+        *disputes.section(board),
         *["## Where the numbers come from", origins.provenance(board)],
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -51,17 +53,31 @@ def page_of(board: Board) -> Mapping[str, Any]:
     return next((record["page"] for record in board.records if record.get("page")), {})
 
 
+def trained(board: Board) -> int:
+    """How many SAEs were trained, seeds of one not counted apart; one whose weights several variants read is one."""
+    return len({sae.records[0]["train_key"] for sae in board.everything if not sae.control})
+
+
 def opening(board: Board) -> str:
     """What was measured, in one sentence."""
     model, text = board.records[0]["model"], board.records[0]["text"]
     hook = model.get("hook", {})
     tokens = {record["cost"].get("train_tokens") for record in board.records if record["curve"]} - {None, 0}
-    trained = len({sae.records[0]["train_key"] for sae in board.everything if not sae.control})
     half = "" if board.share == 1 else f"**No SAE here was trained to its end: all are checkpoints, after {board.share:.3g} of the tokens.** "
     return half + (
-        f"{trained} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
+        f"{trained(board)} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
         f"{words(f'{count:,}' for count in sorted(tokens))} training tokens each, measured on {text.get('held_out_tokens', 0):,} held-out tokens "
         f"of {text.get('held_out_documents', 0):,} documents; each trained with {board.seeds} seed{'s' if board.seeds != 1 else ''}."
+    )
+
+
+def unshown(board: Board) -> str:
+    """That records of the folder are on no table, and of which kinds."""
+    if not (count := len(board.left_out)):
+        return ""
+    return (
+        f"**{count} record{'s' * (count != 1)} of this suite's folder {'are' if count > 1 else 'is'} in no table here**: of another text or model, which "
+        "never share a table, or of an SAE and seed that a later record has. *Where the numbers come from* names each."
     )
 
 
@@ -100,7 +116,7 @@ def meanings(board: Board) -> list[str]:
     titles = {column: f" ({title})" for column, (title, _) in SHOWN.items()}
     lines = []
     for metric in dict.fromkeys(column.partition(".")[0] for column in known):
-        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in plugins.metric(metric_of(metric)).columns} if order_of(metric) else {}
+        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in plugins.columns(metric_of(metric))} if order_of(metric) else {}
         columns = [column for column in said or known if column in known and column.startswith(f"{metric}.")]
         lines += [f"- `{column}`{titles.get(column, '')}: {said.get(column, 'unknown metric').replace('; neither is better', '')}" for column in columns]
     return lines

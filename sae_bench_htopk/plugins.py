@@ -98,6 +98,29 @@ def metric(name: str) -> type[Metric]:
     return found
 
 
+@functools.lru_cache
+def columns(name: str) -> tuple[Column, ...]:
+    """What a metric of that name answers; where its file says so in plain words, nothing is imported that it measures with."""
+    try:
+        tree = ast.parse(source_file("metrics", name).read_text(encoding="utf-8"))
+        (said,) = (value for of in tree.body if isinstance(of, ast.ClassDef) for value in assigned(of, "columns"))
+        constants = {key: ast.literal_eval(value) for key, value in plain_constants(tree).items()}
+        return tuple(eval(compile(ast.Expression(said), name, "eval"), {"Column": Column, **constants}))
+    except (SyntaxError, NameError, ValueError, TypeError):
+        return metric(name).columns
+
+
+def assigned(node: ast.Module | ast.ClassDef, name: str) -> list[ast.expr]:
+    """What a name is given in a module or in a class."""
+    return [inner.value for inner in node.body if isinstance(inner, ast.Assign) and [getattr(target, "id", None) for target in inner.targets] == [name]]
+
+
+def plain_constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """The names that a module gives a number, text, or a tuple of them."""
+    named = {target.id: node.value for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    return {name: value for name, value in named.items() if all(isinstance(part, ast.Constant | ast.Tuple | ast.Load) for part in ast.walk(value))}
+
+
 def first_line(kind: Kind, name: str) -> str:
     """The first line of the plug-in's class docstring: its line on a page; read without importing anything."""
     try:

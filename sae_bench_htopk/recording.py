@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sae_bench_htopk import estimate, family, plan, records
 from sae_bench_htopk.asked import HELD_OUT, on, texts
 from sae_bench_htopk.contract import Metric, Reading, Variant
+from sae_bench_htopk.disputes import standing
 from sae_bench_htopk.evaluate import Job
 from sae_bench_htopk.keys import Cell, Facts, Training, metric_classes, place_of
 from sae_bench_htopk.rows import pairable, summary
@@ -103,6 +104,7 @@ class Recorder:
             },
             "provenance": story["provenance"],  # of the weights
             "measured": {**dated(before), self.now["when"]: self.now},
+            **({"disputes": before["disputes"]} if before.get("disputes") else {}),
         }  # fmt: skip
         return as_asked(made, suite, training)
 
@@ -120,7 +122,8 @@ def as_asked(record: records.Record, suite: Suite, training: Training) -> record
         elif (keys := wanted.get(place_of(row))) is not None:
             rows.append(row | joined(of_metrics(row, keys), unasked(suite, keys)))
     used = {when for row in rows for when in runs_of(row)}
-    return record | {"page": page_words(suite), "rows": rows} | ({"measured": by} if (by := still(record, used)) is not None else {})
+    made = record | {"page": page_words(suite), "rows": rows} | ({"measured": by} if (by := still(record, used)) is not None else {})
+    return made | ({"disputes": standing(made)} if "disputes" in made else {})
 
 
 def measured_numbers(record: records.Record) -> int:

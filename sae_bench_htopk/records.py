@@ -1,14 +1,15 @@
 """Reads and writes the results of one trained SAE: one JSON file each, the only input of the leaderboard."""
 
+import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from sae_bench_htopk import storage
 from sae_bench_htopk.errors import InputError
+from sae_bench_htopk.finite import finite, leaves
 
 Record: TypeAlias = dict[str, Any]
 SCHEMA = 2
@@ -18,10 +19,28 @@ PARTS: dict[str, type] = {
 }  # fmt: skip
 SAE_PARTS: dict[str, type] = {"variant": str, "config": dict, "latents": int, "seed": int, "control": bool}
 ROW_PARTS: dict[str, type] = {"variant": str, "config": dict, "budget": int, "native": bool, "reading": dict, "values": dict, "missing": dict}
-OPTIONAL: dict[str, type] = {"measured": dict, "stability": list, "power_law": dict, "page": dict, "stream": dict, "unusable": str, "latents_key": str}
+OPTIONAL: dict[str, type] = {
+    "measured": dict,
+    "stability": list,
+    "power_law": dict,
+    "page": dict,
+    "stream": dict,
+    "unusable": str,
+    "latents_key": str,
+    "disputes": list,
+}
 READING_PARTS: dict[str, type] = {"k": int, "latents": object, "select": str, "cut": str, "rank": str}  # latents: a number, or null for all of them
+DISPUTE_PARTS: dict[str, type] = dict.fromkeys(("config", "reading", "missing"), dict)
+DISPUTE_PARTS |= dict.fromkeys(("variant", "column", "measured_here", "measured_there"), str) | dict.fromkeys(("here", "there"), object)
 ROW_OPTIONAL: dict[str, type] = {"intervals": dict, "draws": dict, "details": dict}
+NUMBERS = {int, float}
 FILE_NAME = re.compile(r"[0-9A-Za-z_-]+")
+
+
+class OnDisk(dict[str, Any]):
+    """A record as its file gave it, with the SHA-256 of that file."""
+
+    digest: str
 
 
 class RecordError(InputError):
@@ -49,13 +68,19 @@ def as_text(record: Record) -> str:
 def read(path: Path) -> Record:
     """One record. Raises RecordError if the file is damaged, of a newer schema, or not what its name says."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+        record = json.loads((found := path.read_bytes()).decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, OSError) as error:
         raise RecordError(f"{path}: not a readable record: {error}") from None
     validate(record, str(path))
     if record["train_key"] != path.stem:
         raise RecordError(f"{path}: holds the record of train_key {record['train_key']}, wanted that of its file name")
-    return record  # type: ignore[no-any-return]
+    (held := OnDisk(record)).digest = hashlib.sha256(found).hexdigest()
+    return held
+
+
+def digest_of(record: Record) -> str:
+    """The SHA-256 of its file; of the file that `write` would make, if it came from none."""
+    return record.digest if isinstance(record, OnDisk) else hashlib.sha256(as_text(record).encode()).hexdigest()
 
 
 def read_all(folder: Path) -> list[Record]:
@@ -91,9 +116,9 @@ def validate(record: Any, where: str) -> None:
     demand(record["sae"], SAE_PARTS, f"{where}: sae")
     if not FILE_NAME.fullmatch(record["train_key"]):
         raise RecordError(f"{where}: train_key is {record['train_key']!r}, wanted letters and digits")
-    for path, value in leaves(record, ""):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
+    if not finite([record]):
+        path, value = next((path, value) for path, value in leaves(record, "") if not finite([value]))
+        raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
     validate_optional(record, where)
     for index, row in enumerate(record["rows"]):
         validate_row(row, f"{where}: rows[{index}]")
@@ -108,6 +133,9 @@ def validate_optional(record: Record, where: str) -> None:
     if not is_number(share := record["sae"].get("share", 1.0)) or not 0 < share <= 1:
         raise RecordError(f"{where}: sae.share is {share!r}, wanted a number above 0 and at most 1")
     every(record.get("stability", []), lambda pair: isinstance(pair, dict), "an object", f"{where}: stability")
+    for index, one in enumerate(record.get("disputes", [])):
+        demand(one, DISPUTE_PARTS, f"{where}: disputes[{index}]")
+        every([one["here"], one["there"]], lambda value: value is None or is_number(value), "a number or null", f"{where}: disputes[{index}]")
     every(record.get("power_law", {}), lambda law: isinstance(law, dict), "an object", f"{where}: power_law")
     every(record["text"].get("notes", []), lambda note: isinstance(note, str), "text", f"{where}: text.notes")
     demand(record["provenance"], {"when": str} if "when" in record["provenance"] else {}, f"{where}: provenance")
@@ -153,7 +181,8 @@ def validate_row(row: Any, where: str) -> None:
     for part in ("intervals", "draws"):
         every(row.get(part, {}), lambda several: several is None or isinstance(several, list), "a list of numbers", f"{where}: {part}")
         for column, several in row.get(part, {}).items():
-            every(several or [], lambda one: one is None or is_number(one), "a number", f"{where}: {part}.{column}")
+            if several and not set(map(type, several)) <= NUMBERS:
+                every(several, lambda one: one is None or is_number(one), "a number", f"{where}: {part}.{column}")
             if part == "intervals" and several is not None and len(several) != 2:
                 raise RecordError(f"{where}: {part}.{column} is {several!r}, wanted two numbers")
 
@@ -177,15 +206,3 @@ def demand(part: Any, wanted: dict[str, type], where: str) -> None:
             raise RecordError(f"{where}: has no {key!r}, wanted one of type {kind.__name__}")
         if not isinstance(part[key], kind) or (kind is int and isinstance(part[key], bool)):
             raise RecordError(f"{where}: {key} is {part[key]!r}, wanted {kind.__name__}")
-
-
-def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every value that is no container, with its path."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from leaves(inner, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from leaves(inner, f"{path}[{index}]")
-    else:
-        yield path, value

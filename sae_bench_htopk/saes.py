@@ -3,7 +3,7 @@
 "At k" always means at a measured L0 of k: a reading within 2% of its nominal k as it stands, else between readings in log L0.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -12,6 +12,7 @@ from sae_bench_htopk import frontier
 from sae_bench_htopk.contract import Cut, Missing, Rank, Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record
+from sae_bench_htopk.remembered import remembered
 
 Row: TypeAlias = Mapping[str, Any]
 EV, L0, DELTA, SCORE = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta", "downstream_loss.score_mean"
@@ -84,23 +85,28 @@ class Sae:
         whole = latents is None or latents == self.latents
         return Reading(k, None, select or self.native) if whole else Reading(k, latents, select or self.native, cut, rank)
 
+    @remembered
     def ks(self, **way: Any) -> list[int]:
         """The budgets that it was read at; `way` is as for `reading`, here and below."""
         return sorted({r.k for rows in self.rows.values() for r in rows if r == self.reading(r.k, **way)})
 
+    @remembered
     def sizes(self) -> list[int]:
         """The numbers of latents below its own that it was read with, by its native selector and either cut."""
         return sorted({r.latents for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents, cut=r.cut)})
 
+    @remembered
     def cuts(self) -> list[Cut]:
         """The ways in which it was cut down to those, dropping latents before the choice of codes first."""
         found = {r.cut for rows in self.rows.values() for r in rows if r.latents and r == self.reading(r.k, r.latents, cut=r.cut)}
         return [cut for cut in get_args(Cut) if cut in found]
 
+    @remembered
     def ranks(self) -> list[Rank]:
         """The orders of latents, other than by importance, in which it was cut."""
         return sorted({r.rank for rows in self.rows.values() for r in rows if r.latents and r.rank != "importance"})
 
+    @remembered
     def parts(self, seed: int, column: str, k: int, exact: bool = False, **way: Any) -> list[tuple[float, Row]] | None:
         """The readings of one seed that give its number at a measured L0 of k, and what each counts for; None beyond the readings.
 
@@ -111,23 +117,30 @@ class Sae:
         near = frontier.on_budget(l0, k)
         if l0 == k or (near and not exact):
             return [(1.0, own)]
-        rows = [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
-        pairs = [(at, row) for row in rows if (at := value_of(row, L0)) is not None and value_of(row, column) is not None]
+        pairs = [(at, row) for row in self.rows_of(seed, **way) if (at := value_of(row, L0)) is not None and value_of(row, column) is not None]
         shares = frontier.shares([at for at, _ in pairs], k)
         if shares is None:
             return [(1.0, own)] if near else None
         return [(share, row) for share, (_, row) in zip(shares, pairs, strict=True) if share]
 
+    @remembered
+    def rows_of(self, seed: int, **way: Any) -> list[Row]:
+        """The rows of one seed that differ in their k alone."""
+        return [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
+
+    @remembered
     def seeds_with(self, column: str, k: int, **way: Any) -> list[int]:
         """The seeds whose reading at nominal k has the number."""
         return [seed for seed, rows in self.rows.items() if value_of(rows.get(self.reading(k, **way)), column) is not None]
 
-    def mean_curve(self, column: str, ks: Collection[int] | None = None) -> tuple[list[float], list[float]]:
+    @remembered
+    def mean_curve(self, column: str, ks: tuple[int, ...] | None = None) -> tuple[list[float], list[float]]:
         """(measured L0, number), means over seeds, of its native readings on the whole dictionary, or of those at some budgets alone."""
         wanted = self.ks() if ks is None else [k for k in self.ks() if k in ks]
         found = [number for k in wanted if isinstance(number := self.read(column, k), Number)]
         return [n.l0 for n in found if n.l0 is not None], [n.mean for n in found if n.l0 is not None]
 
+    @remembered
     def read(self, column: str, k: int, **way: Any) -> Number | Missing:
         """The number as it was read at nominal k, whatever the measured L0."""
         reading = self.reading(k, **way)
@@ -144,6 +157,7 @@ class Sae:
         """The number at k; where there is none, as it was read, which is marked and wins nothing."""
         return number if isinstance(number := self.at(column, k, **way), Number) else self.read(column, k, **way)
 
+    @remembered
     def at(self, column: str, k: int, **way: Any) -> Number | Missing:
         """The number at a measured L0 of k: as read where that is within 2%, interpolated where not, missing beyond the readings."""
         read = self.read(column, k, **way)

@@ -119,7 +119,7 @@ def measured_k(sae: Sae, columns: Sequence[str]) -> int | None:
 
 def order_of(metric: str) -> list[str]:
     """A metric's column keys in its own order; none if there is no such metric here."""
-    return [f"{metric}.{column.name}" for column in plugins.metric(metric_of(metric)).columns] if metric_of(metric) in plugins.names("metrics") else []
+    return [f"{metric}.{column.name}" for column in plugins.columns(metric_of(metric))] if metric_of(metric) in plugins.names("metrics") else []
 
 
 def details(board: Board) -> list[str]:

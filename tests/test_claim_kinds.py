@@ -250,7 +250,7 @@ def timed(variant: str, *seconds: float, hours: float = 1.0, **changes: Any) -> 
     for seed, (record, took) in enumerate(zip(made, seconds, strict=True)):
         when = datetime(2026, 1, 1) + timedelta(hours=hours * seed)
         record["cost"] = {**record["cost"], "train_seconds": took}
-        record["provenance"] = {**record["provenance"], "when": when.isoformat(), **changes}
+        record["provenance"] = {**record["provenance"], "when": when.isoformat(), "side_by_side": 2, **changes}
     return made
 
 
@@ -282,7 +282,7 @@ def reason(found: Judged) -> str:
 def test_clocks_that_cannot_be_compared_are_not() -> None:
     """Other threads, two seeds at a time, one seed, a training that went on from a snapshot, or no time at all."""
     plain, rival = timed("batchtopk", 100, 100, 100), timed("matryoshka", 125, 126, 124)
-    assert reason(judged(COST, rival, timed("batchtopk", 100, 100, 100, threads=8))) == "trained under another threads"
+    assert reason(judged(COST, rival, timed("batchtopk", 100, 100, 100, threads=8))) == "trained with different numbers of threads: 2 and 8"
     at_once = timed("batchtopk", 100, 100, 100, hours=0.01), timed("matryoshka", 125, 126, 124, hours=0.01)
     assert reason(judged(COST, *at_once)) == "another seed was being trained on the machine at the same time"
     assert reason(judged(COST, rival[:1], plain[:1])) == "one seed alone"
@@ -290,7 +290,7 @@ def test_clocks_that_cannot_be_compared_are_not() -> None:
     assert reason(judged(COST, rival, resumed)) == "a training went on from a snapshot"
     for record in plain:
         del record["cost"]["train_seconds"]
-    assert reason(judged(COST, rival, plain)) == "the records do not say how long training took"
+    assert reason(judged(COST, rival, plain)) == "a record does not say how many seconds its training took"
 
 
 def test_a_band_has_two_ends() -> None:

@@ -412,7 +412,7 @@ def test_one_seed_is_never_significant(tmp_path: Path) -> None:
     """One seed has no ±, and the page says what that means; a demonstration says so too and is not in the index."""
     made = [{**record, "page": {"title": "Quick", "demonstration": True}} for record in suite(1)]
     root = put(tmp_path, made)
-    page, index = page_of(root), leaderboard.index(root)
+    page, index = page_of(root), leaderboard.index_of(root, {})
     assert "nothing on it is significant" in page and "This page is a demonstration on little data: nothing on it is a finding." in page
     assert "±" not in section(page, "Trained at, read at")
     assert "small.md" not in index and "No board has been published yet." in index

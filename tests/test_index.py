@@ -1,0 +1,79 @@
+"""The index of boards, the command that writes one or all of them, and figures that are drawn in a second process."""
+
+import os
+import re
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_bench_htopk import board, drawing, figures, index, leaderboard, plugins
+from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.figures import Picture, Point
+from tests.test_leaderboard import borrowed, make, put, suite
+
+PICTURE = Picture("name", "words", "x", "explained_variance.ev", "higher", tuple(Point("", "a", "a", "single", x, x / 9, None, "", True) for x in (1.0, 2.0)))
+
+
+def test_counts_are_those_of_the_page(tmp_path: Path) -> None:
+    """Smaller dictionaries are SAEs too; weights that two variants read were trained once."""
+    root = put(tmp_path, [*suite(), borrowed(make("topk", 32, 0))])
+    leaderboard.build(root, "small")
+    found = re.search(r"\n(\d+) SAEs of up to", (root / "small.md").read_text())
+    assert found is not None and found[1] == "9"
+    line = next(line for line in (root / "README.md").read_text().splitlines() if "(small.md)" in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:4] == ["pycode_gemma2", "9", "2"]
+
+
+def test_the_headline_is_one_line_of_the_best_at_each_k() -> None:
+    """By explained variance: batchtopk is trained at 8 and 32 and best there by invention."""
+    said = index.headline(board.assemble(suite()))
+    assert re.fullmatch(r"\*\*topk\*\* at k = 4 \(0\.901\) and 16 \(0\.9\d+\); \*\*batchtopk\*\* at k = 8 \(0\.9\d+\) and 32 \(0\.9\d+\)", said)
+    assert index.headline(board.assemble([make("pca", 32, control=True)])) == "no SAE can be compared at any k"
+
+
+def test_the_command_makes_one_suite_or_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one named, the others' pages stay as they are, and the index has all; --check of one looks at no other."""
+    root = put(put(tmp_path / "leaderboard", [make("topk", 8)]), [make("topk", 8)], "other")
+    assert main(["leaderboard", "small", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [str(root / "small.md"), str(root / "README.md")]
+    assert not (root / "other.md").exists() and "(other.md)" in (root / "README.md").read_text()
+    assert main(["leaderboard", "small", "--check", "--output", str(tmp_path)]) == 0
+    assert main(["leaderboard", "--check", "--output", str(tmp_path)]) == 1
+    assert "other.md: is missing" in capsys.readouterr().err
+    assert main(["leaderboard", "--output", str(tmp_path)]) == 0 and main(["leaderboard", "--check", "--output", str(tmp_path)]) == 0
+
+
+def test_the_second_process_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte; on a machine of one core there is none."""
+    with drawing.aside() as draw:
+        assert draw(PICTURE)() == figures.svg(PICTURE)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with drawing.aside() as draw:
+        assert draw is drawing.here
+
+
+def test_a_second_process_that_is_gone_costs_time_and_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is gone before a figure is begun or while it is drawn."""
+    pools = list[ProcessPoolExecutor]()
+
+    class Seen(ProcessPoolExecutor):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            pools.append(self)
+
+    monkeypatch.setattr(drawing, "ProcessPoolExecutor", Seen)
+    with drawing.aside() as draw:
+        ending = pools[0].submit(os._exit, 1)
+        gone = draw(PICTURE)
+        with pytest.raises(BrokenProcessPool):
+            ending.result()
+        assert gone() == draw(PICTURE)() == figures.svg(PICTURE)
+
+
+def test_columns_are_read_as_they_are() -> None:
+    """Without importing a metric the same as with it; of a metric that computes its columns too."""
+    for name in plugins.names("metrics"):
+        assert plugins.columns(name) == plugins.metric(name).columns
