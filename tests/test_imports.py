@@ -11,7 +11,7 @@ from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "ops", "frontier", "asked", "shortage", "storage"},
+    {"errors", "ops", "frontier", "asked", "shortage", "storage", "finite", "remembered"},
     {"choose", "prefix_loss", "labels", "chance", "stopwatch"},
     {"contract"},
     {
@@ -26,10 +26,11 @@ ORDER = [
     {
         "saes", "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier",
+        "sharing", "disputes", "index", "drawing", "tidy_rows",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",
-        "measuring_pass", "run",
+        "measuring_pass", "run", "merging",
     },
     {"__main__"},
 ]  # fmt: skip
