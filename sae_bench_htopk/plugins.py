@@ -104,7 +104,7 @@ def columns(name: str) -> tuple[Column, ...]:
     try:
         tree = ast.parse(source_file("metrics", name).read_text(encoding="utf-8"))
         (said,) = (value for of in tree.body if isinstance(of, ast.ClassDef) for value in assigned(of, "columns"))
-        constants = {key: ast.literal_eval(value) for key, value in plain_constants(tree).items()}
+        constants = {key: ast.literal_eval(value) for key, value in (imported_constants(tree) | plain_constants(tree)).items()}
         return tuple(eval(compile(ast.Expression(said), name, "eval"), {"Column": Column, **constants}))
     except (SyntaxError, NameError, ValueError, TypeError):
         return metric(name).columns
@@ -119,6 +119,16 @@ def plain_constants(tree: ast.Module) -> dict[str, ast.expr]:
     """The names that a module gives a number, text, or a tuple of them."""
     named = {target.id: node.value for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
     return {name: value for name, value in named.items() if all(isinstance(part, ast.Constant | ast.Tuple | ast.Load) for part in ast.walk(value))}
+
+
+def imported_constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """The same of what it imports from the core."""
+    found: dict[str, ast.expr] = {}
+    for node in (node for node in tree.body if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sae_bench_htopk.")):
+        if (path := Path(__file__).parent / f"{str(node.module).split('.')[1]}.py").is_file():
+            theirs = plain_constants(ast.parse(path.read_text(encoding="utf-8")))
+            found |= {alias.asname or alias.name: theirs[alias.name] for alias in node.names if alias.name in theirs}
+    return found
 
 
 def first_line(kind: Kind, name: str) -> str:

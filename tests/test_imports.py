@@ -11,7 +11,7 @@ from sae_bench_htopk.keys import EVERY_NUMBER, LATENTS, core_file
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "ops", "frontier", "asked", "shortage", "storage"},
+    {"errors", "ops", "frontier", "asked", "shortage", "storage", "finite", "remembered"},
     {"choose", "prefix_loss", "labels", "chance", "stopwatch"},
     {"contract"},
     {
@@ -32,10 +32,11 @@ ORDER = [
         "seconds", "areas", "costs", "dominance", "gaps", "answer_best", "answer_budgets", "answer_costs", "answer_interpretable", "answer_nested",
         "evidence", "cut_down", "claims", "judging", "claims_page",
         "claim_ahead", "claim_as_good", "claim_cost", "claim_fades", "claim_falls_off", "claim_fewer_dead", "claim_frontier", "claim_keeps", "claim_ordering",
+        "sharing", "disputes", "index", "drawing", "tidy_rows",
     },
     {
         "rates", "memory", "seeds", "plan", "estimate", "outlook", "plan_text", "recording", "shelf", "stored", "comparing", "resume", "training_pass",
-        "measuring_pass", "run",
+        "measuring_pass", "run", "merging",
     },
     {"__main__"},
 ]  # fmt: skip
