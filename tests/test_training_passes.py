@@ -136,6 +136,8 @@ def test_a_record_holds_what_was_expected_beside_what_it_took(material: Path, tm
     folder = tmp_path / "leaderboard" / "small"
     costs = [record["cost"]["pass"] for record in records.read_all(folder)]
     assert len(costs) == 5 and all(cost == costs[0] for cost in costs) and costs[0]["saes"] == 5
+    trained = [record["provenance"]["side_by_side"] for record in records.read_all(folder) if record["sae"]["trained"]]
+    assert set(trained) == {len(trained)}  # of one seed, all took turns in one pass
     model, sae = 3 * 24 * 32**2, 2 * 32 * 64 + 14 * 32 * 8
     assert costs[0]["train_seconds"]["predicted"] == pytest.approx(4096 / 1e9 * (4 * sae / estimate.SPARSE_SHARE + model / estimate.MODEL_SHARE))
     assert 0 < costs[0]["train_seconds"]["actual"] < 600 and 0 < costs[0]["evaluate_seconds"]["actual"] < 600
