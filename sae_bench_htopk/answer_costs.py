@@ -1,9 +1,10 @@
 """In one sentence each: how sure the page is, and what the SAEs on it cost to train."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.contrasts import Result, verdicts
 from sae_bench_htopk.costs import Cost, costs
 from sae_bench_htopk.saes import EV
 
@@ -11,15 +12,24 @@ LISTED = 6  # variants whose costs are still read one by one
 
 
 def how_sure(board: Board) -> str:
-    """What clear means; with one seed that nothing is."""
+    """What came of the primary contrasts, and what clear means; with one seed that nothing is."""
     if not board.saes:
         return ""
     if board.seeds < 2:
         return "**How sure:** one seed, so nothing on this page is significant: no difference is known to be more than what another seed would change."
     return (
-        f"**How sure:** {board.seeds} seeds. Clear: one difference alone, without correction for their number, is more than half its 95% interval over "
-        "documents, over seeds, and over both; untested: one of these is not known. The training text's own variance is in none."
+        f"**How sure:** {board.seeds} seeds. {primary(verdicts(board))} Clear: more than half a 95% interval over documents, over seeds, and over both, "
+        "uncorrected; untested: one of these is not known. The training text's own variance is in none."
     )
+
+
+def primary(found: Sequence[Result]) -> str:
+    """How many of the suite's primary contrasts are significant; all else is exploratory."""
+    if not found:
+        return "No primary contrasts are declared, so all here is exploratory."
+    significant = sum(result.verdict == "significant" for result in found)
+    verb = "is" if significant == 1 else "are"
+    return f"Of {len(found)} [primary contrasts](#primary-contrasts) {significant} {verb} significant (Holm); the rest is exploratory."
 
 
 def what_it_cost(board: Board) -> str:

@@ -150,8 +150,12 @@ def assemble(records: Sequence[Record]) -> Board:
     Records of other text or another model than the latest, and those that a later one replaces, are left out.
     """
     kept, left_out = newest(records)
-    stages = sorted({stage_of(record) for record in kept})
-    parts = [Board(records[0]["suite"], tuple(own := [r for r in kept if stage_of(r) == stage]), saes_of(own), (), *stage) for stage in stages]
+    longest = max(tokens for tokens, _ in map(stage_of, kept))  # which a record that does not say its tokens is taken to have
+    stages: dict[tuple[int, float], list[Record]] = {}
+    for record in kept:
+        tokens, share = stage_of(record)
+        stages.setdefault((tokens or longest, share), []).append(record)
+    parts = [Board(records[0]["suite"], tuple(own), saes_of(own), (), *stage) for stage, own in sorted(stages.items())]
     before = sorted(parts[:-1], key=lambda part: part.tokens * part.share)
     return replace(parts[-1], left_out=tuple(left_out), earlier=tuple(before))
 

@@ -27,14 +27,20 @@ def sentences(board: Board) -> list[str]:
     found = judged(board)
     by = {verdict: [one.claim.short for one in found if one.verdict == verdict and one.claim.top] for verdict in ("supported", "contradicted", "undecided")}
     named = "; ".join(f"{verdict}: {words(shorts)}" for verdict, shorts in by.items() if shorts)
-    return [f"**The papers' claims** ([each with its test](#{ANCHOR})): {counts(board, found)}" + (f" {named[0].upper()}{named[1:]}." if named else "")]
+    told = f" {named[0].upper()}{named[1:]}." if named else ""
+    return [f"**The papers' claims** ([each with its test](#{ANCHOR})): of {len(found)}, here {tally_of(found)}.{told}"]
 
 
 def counts(board: Board, found: Sequence[Judged]) -> str:
     """Of so many claims, how many came out which way."""
-    number = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("supported", "contradicted", "undecided", "untested here")}
     one_seed = " With one seed none can be decided." if board.seeds < 2 else ""
-    return f"of {len(found)}, on this model, text and budget {words(f'{count} {verdict}' for verdict, count in number.items())}.{one_seed}"
+    return f"of {len(found)}, on this model, text and budget {tally_of(found)}.{one_seed}"
+
+
+def tally_of(found: Sequence[Judged]) -> str:
+    """8 supported, 10 contradicted and so on."""
+    number = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("supported", "contradicted", "undecided", "untested here")}
+    return words(f"{count} {verdict.partition(' ')[0]}" for verdict, count in number.items())
 
 
 def summary(found: Sequence[Judged]) -> str:

@@ -102,7 +102,7 @@ def test_each_has_a_record_and_the_page_keeps_them_apart(done: Path) -> None:
     board, without = assemble(found), assemble(alone)
     assert [stage.share for stage in board.earlier] == [0.25, 0.5] and board.records == without.records and not without.earlier
     text = page(board, {})
-    apart = text[text.index("## On fewer tokens") : text.index("## More measures")]
+    apart = text[text.index("## On fewer tokens") : text.index("\n## ", text.index("## On fewer tokens")) + 1]
     end = "## Where the numbers come from"
     assert text.replace(apart, "").partition(end)[0] == page(without, {}).partition(end)[0]
     assert f"Records: {len(found)} in" in text and f"Records: {len(alone)} in" in page(without, {})

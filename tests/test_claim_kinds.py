@@ -286,7 +286,7 @@ def test_clocks_that_cannot_be_compared_are_not() -> None:
     at_once = timed("batchtopk", 100, 100, 100, hours=0.01), timed("matryoshka", 125, 126, 124, hours=0.01)
     assert reason(judged(COST, *at_once)) == "another seed was being trained on the machine at the same time"
     assert reason(judged(COST, rival[:1], plain[:1])) == "one seed alone"
-    resumed = timed("batchtopk", 100, 100, 100, resumed=[{"when": "2026-01-01"}])
+    resumed = timed("batchtopk", 100, 100, 100, resumed=[{"when": "2026-01-01", "machine": "a machine", "device": "cpu", "threads": 2}])
     assert reason(judged(COST, rival, resumed)) == "a training went on from a snapshot"
     for record in plain:
         del record["cost"]["train_seconds"]

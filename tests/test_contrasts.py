@@ -10,7 +10,7 @@ from scipy import stats
 from sae_bench_htopk import contrasts, declarations, pairs
 from sae_bench_htopk.board import assemble
 from sae_bench_htopk.contract import Missing
-from sae_bench_htopk.leaderboard import line_of
+from sae_bench_htopk.index import line_in as line_of
 from sae_bench_htopk.records import RecordError
 from sae_bench_htopk.saes import CKA_SAMPLE, DELTA, EV
 from tests.test_leaderboard import Made, N, borrowed, cells, make, page_of, put, section, suite

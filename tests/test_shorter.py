@@ -92,7 +92,7 @@ def test_the_page_keeps_them_apart_and_says_what_more_text_changes(done: Path) -
     found = records.read_all(done / "leaderboard" / "small")
     board, without = assemble(found), assemble([record for record in found if record["settings"]["tokens"] == TOKENS])
     text = page(board, {})
-    apart = text[text.index("## On fewer tokens") : text.index("## More measures")]
+    apart = text[text.index("## On fewer tokens") : text.index("\n## ", text.index("## On fewer tokens")) + 1]
     end = "## Where the numbers come from"
     assert text.replace(apart, "").partition(end)[0] == page(without, {}).partition(end)[0]
     assert f"({TOKENS:,} instead of {FEWER:,})" in apart and "A checkpoint" not in apart

@@ -41,7 +41,7 @@ def test_every_sentence_is_short_and_answers_one_question(made: list[Made]) -> N
 def test_the_questions_stand_in_order_and_the_detail_is_folded(tmp_path: Path) -> None:
     short, _, rest = section(page_of(put(tmp_path, both_cuts(2))), "In short").partition("<details>")
     wanted = ["Best explained variance", "Best downstream loss", "Fewer latents", "One SAE for every budget:", "Reading away from the trained k",
-              "Nested or cut down?", "Most interpretable without a judge", "How sure:", "What it cost"]  # fmt: skip
+              "Nested or cut down?", "Most interpretable without a judge", "The papers' claims", "How sure:", "What it cost"]  # fmt: skip
     assert re.findall(r"^- \*\*(.*?)\*\*", short, re.M) == wanted
     folded, _, after = rest.partition("</details>")
     assert "**The selector alone**" in folded and after.strip().startswith("![EV (higher is better) against measured L0")
