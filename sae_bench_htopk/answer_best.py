@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.gaps import Gap, gap, listed, reach, surely
 from sae_bench_htopk.markdown import words
-from sae_bench_htopk.nested import cut_to
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared
 
@@ -50,7 +49,7 @@ def by_size(board: Board) -> str:
 
 def cut_down(board: Board, size: int) -> list[Sae]:
     """The SAEs that are compared on fewer latents, as if they had no more than these."""
-    return [cut_to(sae, size) for sae in compared(board) if size in sae.sizes() and "before" in sae.cuts()]
+    return [sae.cut_to(size) for sae in compared(board) if size in sae.sizes() and "before" in sae.cuts()]
 
 
 def trained_at(board: Board, size: int) -> list[Sae]:

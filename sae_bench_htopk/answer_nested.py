@@ -31,7 +31,7 @@ def by(one: Sae, other: Sae, ks: Mapping[int, int]) -> str:
     found: dict[str, dict[object, Gap]] = {}
     for column in (EV, DELTA):
         for size, k in ks.items():
-            mine, theirs = nested.cut_to(one, size), nested.cut_to(other, size)
+            mine, theirs = one.cut_to(size), other.cut_to(size)
             if isinstance(mine.at(column, k), Number) and isinstance(theirs.at(column, k), Number):
                 found.setdefault(column, {})[f"{COMPARED[column][0]} on {size:,}"] = gap(column, k, mine, theirs)
     values = [one.value for gaps in found.values() for one in gaps.values()]

@@ -9,7 +9,6 @@ from sae_bench_htopk.declarations import Family, Pair, family_of
 from sae_bench_htopk.identical import BY_CONSTRUCTION, by_construction, in_every_number
 from sae_bench_htopk.leads import Lead, lead
 from sae_bench_htopk.markdown import Table, rounded
-from sae_bench_htopk.nested import cut_to
 from sae_bench_htopk.saes import COMPARED, Number, Sae
 from sae_bench_htopk.significance import holm
 
@@ -91,7 +90,7 @@ def comparable(board: Board, pair: Pair, sides: Sequence[Sae | Missing]) -> tupl
     one, other = (side for side in sides if isinstance(side, Sae))
     if by_construction(board, one, other) and (one is other or pair.latents in (None, one.latents)):
         return Missing(BY_CONSTRUCTION)
-    cut = [sae if pair.latents is None else cut_to(sae, pair.latents) for sae in (one, other)]
+    cut = [sae if pair.latents is None else sae.cut_to(pair.latents) for sae in (one, other)]
     numbers = {board.label(sae): as_read.at(pair.column, pair.k) for sae, as_read in zip((one, other), cut, strict=True)}
     if absent := [f"{label}: {number.reason}" for label, number in numbers.items() if not isinstance(number, Number)]:
         return Missing("; ".join(absent))

@@ -8,7 +8,6 @@ from sae_bench_htopk.contract import Missing, Rank
 from sae_bench_htopk.evidence import Comparison, at_one_l0, of_lead
 from sae_bench_htopk.leads import Lead
 from sae_bench_htopk.markdown import rounded
-from sae_bench_htopk.nested import cut_to
 from sae_bench_htopk.saes import L0, Number, Row, Sae, value_of
 
 BORROWED = "what two L0s make is taken from readings with all latents"
@@ -24,7 +23,7 @@ class Cut(NamedTuple):
 
 def cut(sae: Sae, size: int | None, rank: Rank) -> Sae:
     """The SAE on so many latents; itself on all of them."""
-    return sae if size is None or size == sae.latents else cut_to(sae, size, rank)
+    return sae if size is None or size == sae.latents else sae.cut_to(size, rank)
 
 
 def on_fewer(on: str, what: str, column: str, k: int, one: Cut, other: Cut) -> Comparison:

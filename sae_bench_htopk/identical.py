@@ -14,7 +14,16 @@ def by_construction(board: Board, one: Sae, other: Sae) -> bool:
 
 def in_every_number(column: str, one: Sae, other: Sae) -> bool:
     """Whether all that both have of a column, at readings of the same seeds, is the same to the last bit, and their draws of documents too."""
-    shared = [(rows[reading], other.rows[seed][reading]) for seed, rows in one.rows.items() for reading in rows if reading in other.rows.get(seed, {})]
-    both = [(mine, theirs) for mine, theirs in shared if value_of(mine, column) is not None and value_of(theirs, column) is not None]
-    same = (value_of(a, column) == value_of(b, column) and a.get("draws", {}).get(column) == b.get("draws", {}).get(column) for a, b in both)
-    return bool(both) and one.rows.keys() == other.rows.keys() and all(same)
+    if one.rows.keys() != other.rows.keys():
+        return False
+    found = False
+    for seed, rows in one.rows.items():
+        for reading, mine in rows.items():
+            theirs = other.rows[seed].get(reading)
+            values = value_of(mine, column), value_of(theirs, column)
+            if theirs is None or None in values:
+                continue
+            if values[0] != values[1] or mine.get("draws", {}).get(column) != theirs.get("draws", {}).get(column):
+                return False
+            found = True
+    return found

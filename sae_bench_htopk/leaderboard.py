@@ -13,15 +13,19 @@ from sae_bench_htopk.picture import Picture, stamp_of
 
 Drawings = dict[Path, Callable[[], str]]
 
+Begin: TypeAlias = Callable[[Path, Picture], None]
 Made: TypeAlias = tuple[dict[Path, str], dict[Path, Picture], Board]
 
 
-def render(root: Path, suite: str) -> Made:
-    """(the text of each page and CSV, latents' pages too, the picture of each SVG, the board). Raises RecordError, also if there are no records."""
+def render(root: Path, suite: str, begin: Begin = lambda path, picture: None) -> Made:
+    """(the text of each page and CSV, latents' pages too, the picture of each SVG, the board). Raises RecordError, also if there are no records.
+
+    `begin` is told of each picture before the text is made, which takes as long as drawing.
+    """
     if not (found := records.read_all(root / suite)):
         raise records.RecordError(f"{root / suite}: holds no records, wanted at least one <train key>.json")
     try:
-        return made(root, suite, found)
+        return made(root, suite, found, begin)
     except InputError:
         raise
     except ODD as error:  # what metrics say in `details` only their own pages can judge
@@ -31,11 +35,13 @@ def render(root: Path, suite: str) -> Made:
         raise records.RecordError(f"{where}: no page can be made of it ({error!r}); deleted, it is made again from its weights by the next run") from error
 
 
-def made(root: Path, suite: str, found: list[records.Record]) -> Made:
+def made(root: Path, suite: str, found: list[records.Record], begin: Begin = lambda path, picture: None) -> Made:
     """The same from these records."""
     board = assemble(found)
     pictures: list[Picture] = [*figures.pictures(board), figures.relative(board), *sizes.pictures(board), curve.picture(board), falloff.picture(board)]
     drawn = {picture.name: picture for picture in pictures if picture.points}
+    for name, picture in drawn.items():
+        begin(root / suite / f"{name}.svg", picture)
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
     texts |= {root / suite / latent_pages.FOLDER / name: f"{GENERATED}\n\n{text}" for name, text in latent_pages.pages(board).items()}
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
@@ -76,8 +82,8 @@ def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Dra
 
 def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:
     """Writes a suite's pages and data, and begins its figures."""
-    texts, drawn, board = render(root, suite)
-    begun = {path: draw(picture) for path, picture in drawn.items()}
+    begun = Drawings()
+    texts, _, board = render(root, suite, lambda path, picture: begun.__setitem__(path, draw(picture)))
     for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
         remove(path)
     for path, text in texts.items():

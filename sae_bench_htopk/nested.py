@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from sae_bench_htopk import leads, plugins
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Rank, Variant
+from sae_bench_htopk.contract import Variant
 from sae_bench_htopk.markdown import rounded, words
 from sae_bench_htopk.saes import COMPARED, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared, measured
@@ -104,7 +103,7 @@ def places(nested: Sae, ks: Mapping[int, int]) -> dict[str, list[int]]:
 
 def gains(nested: Sae, pruned: Sae, column: str, ks: Mapping[int, int]) -> dict[int, Gain]:
     """One column on every number of latents on which the two can be compared."""
-    return {size: gain for size, k in ks.items() if (gain := gain_of(cut_to(nested, size), cut_to(pruned, size), column, k))}
+    return {size: gain for size, k in ks.items() if (gain := gain_of(nested.cut_to(size), pruned.cut_to(size), column, k))}
 
 
 def gain_of(one: Sae, other: Sae, column: str, k: int) -> Gain | None:
@@ -116,15 +115,6 @@ def gain_of(one: Sae, other: Sae, column: str, k: int) -> Gain | None:
     ahead = lead if lead.value >= 0 else leads.lead(column, k, other, one)  # who is behind is clear of no noise
     said = {"not clear": ahead.doubts(), "not tested": list(ahead.untested())}
     return Gain(lead.value, tuple(f"{verdict}: {words(sources)}" for verdict, sources in said.items() if sources))
-
-
-def cut_to(sae: Sae, size: int, rank: Rank = "importance") -> Sae:
-    """The SAE as if the first latents by rank were all that it has, dropped before the choice of codes: it is then compared as whole ones are."""
-    rows = {
-        seed: {replace(r, latents=None, rank="importance"): row for r, row in of.items() if r == sae.reading(r.k, size, rank=rank)}
-        for seed, of in sae.rows.items()
-    }
-    return replace(sae, latents=size, rows=rows)
 
 
 def verdicts(found: Mapping[int, Gain], asked: Sequence[int]) -> str:

@@ -5,9 +5,9 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
-from sae_bench_htopk import storage
+from sae_bench_htopk import json_text, storage
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.finite import finite, leaves
 
@@ -57,6 +57,9 @@ def write(folder: Path, record: Record) -> Path:
     Raises StorageError if the disk refuses.
     """
     validate(record, "record to be written")
+    if not finite([record]):
+        path, value = next((path, value) for path, value in leaves(record, "") if not finite([value]))
+        raise RecordError(f"record to be written: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
     return storage.write(folder / f"{record['train_key']}.json", as_text(record))
 
 
@@ -68,7 +71,7 @@ def as_text(record: Record) -> str:
 def read(path: Path) -> Record:
     """One record. Raises RecordError if the file is damaged, of a newer schema, or not what its name says."""
     try:
-        record = json.loads((found := path.read_bytes()).decode("utf-8"), parse_constant=refuse_constant)
+        record = json_text.parse(found := path.read_bytes())
     except (ValueError, OSError) as error:
         raise RecordError(f"{path}: not a readable record: {error}") from None
     validate(record, str(path))
@@ -99,11 +102,6 @@ def stage_of(record: Record) -> tuple[int, float]:
     return (int(tokens) if is_number(tokens) else 0), share_of(record)
 
 
-def refuse_constant(constant: str) -> NoReturn:
-    """NaN and infinities are no JSON; a number that is not there is null, with its reason under `missing`."""
-    raise ValueError(f"{constant} is no number")
-
-
 def validate(record: Any, where: str) -> None:
     """Raises RecordError, which begins with `where`, unless the record is complete, of this schema, and honest about what is missing."""
     if not isinstance(record, dict):
@@ -116,9 +114,6 @@ def validate(record: Any, where: str) -> None:
     demand(record["sae"], SAE_PARTS, f"{where}: sae")
     if not FILE_NAME.fullmatch(record["train_key"]):
         raise RecordError(f"{where}: train_key is {record['train_key']!r}, wanted letters and digits")
-    if not finite([record]):
-        path, value = next((path, value) for path, value in leaves(record, "") if not finite([value]))
-        raise RecordError(f"{where}: {path} is {value}, wanted a finite number, or null with a reason under `missing`")
     validate_optional(record, where)
     for index, row in enumerate(record["rows"]):
         validate_row(row, f"{where}: rows[{index}]")

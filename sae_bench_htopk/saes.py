@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -139,6 +139,15 @@ class Sae:
         wanted = self.ks() if ks is None else [k for k in self.ks() if k in ks]
         found = [number for k in wanted if isinstance(number := self.read(column, k), Number)]
         return [n.l0 for n in found if n.l0 is not None], [n.mean for n in found if n.l0 is not None]
+
+    @remembered
+    def cut_to(self, size: int, rank: Rank = "importance") -> "Sae":
+        """The same with the first latents by rank alone, dropped before the choice of codes, as if these were its whole dictionary."""
+        rows = {
+            seed: {replace(r, latents=None, rank="importance"): row for r, row in of.items() if r == self.reading(r.k, size, rank=rank)}
+            for seed, of in self.rows.items()
+        }
+        return replace(self, latents=size, rows=rows)
 
     @remembered
     def read(self, column: str, k: int, **way: Any) -> Number | Missing:

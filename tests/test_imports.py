@@ -16,7 +16,7 @@ ORDER = [
     {"contract"},
     {
         "plugins", "text", "split", "windows", "corpus", "checkpoint", "head", "lm", "stream", "trainer", "calibrate", "controls", "evaluate", "weights",
-        "records", "strict_yaml", "typed", "suite_fields", "suite_checks", "suite", "keys", "python_labels", "known_labels", "showing",
+        "json_text", "records", "strict_yaml", "typed", "suite_fields", "suite_checks", "suite", "keys", "python_labels", "known_labels", "showing",
         "saes", "suite_types", "declared", "family",
         "faults", "reader", "tokenizing", "labelled_source", "document_classes", "tagged_words", "labelled_text",
         "questions", "sample", "transcript",
