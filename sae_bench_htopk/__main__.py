@@ -4,6 +4,7 @@ python -m sae_bench_htopk run suites/quickstart.yaml
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,10 +176,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in ("variants", "metrics"):
             for directory in getattr(options, kind, []):
                 plugins.add_folder(kind, directory)
-        return commands[options.command](options)
+        done = commands[options.command](options)
+        sys.stdout.flush()
+        return done
     except (InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads has enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own last flush has somewhere to go
+        return 0
     except KeyboardInterrupt:
         print("interrupted; every finished seed and the last snapshot are kept, and the same command goes on from there", file=sys.stderr)
         return 130

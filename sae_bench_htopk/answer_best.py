@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.gaps import Gap, gap, listed, reach, surely
+from sae_bench_htopk.gaps import Gap, gap, listed, reach, surely, winning
 from sae_bench_htopk.markdown import words
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared
@@ -14,7 +14,7 @@ def by_sparsity(board: Board, column: str) -> str:
     bests = {k: best for k in board.ks if (best := board.best(column, k))}
     if not bests:
         return ""
-    leads: dict[object, Gap] = {k: gap(column, k, best.sae, best.next[0]) for k, best in bests.items() if best.next}
+    leads: dict[object, Gap] = {k: winning(column, k, best.sae, best.next[0]) for k, best in bests.items() if best.next}
     alone = [k for k, best in bests.items() if not best.next]
     title, better = SHOWN[column]
     name = column.partition(".")[0].replace("_", " ")
@@ -37,7 +37,7 @@ def by_size(board: Board) -> str:
     if not cut:
         won = grouped({size: found[0].variant for size, found in trained.items()}, "at")
         return f"**Smaller dictionaries** at an L0 of {k}, trained at that size: best explained variance {won}." if won else ""
-    nexts: dict[object, Gap] = {f"{size:,}": gap(EV, k, found[0], found[1]) for size, found in cut.items() if len(found) > 1}
+    nexts: dict[object, Gap] = {f"{size:,}": winning(EV, k, found[0], found[1]) for size, found in cut.items() if len(found) > 1}
     ahead = f" (by {reach([one.value for one in nexts.values()])}, {surely(nexts, 'on')})" if nexts else ""
     anew: dict[object, Gap] = {f"{size:,}": gap(EV, k, found[0], cut[size][0]) for size, found in trained.items() if size in cut}
     names = words(dict.fromkeys(trained[size][0].variant for size in trained if size in cut))

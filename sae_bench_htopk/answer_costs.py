@@ -1,6 +1,6 @@
 """In one sentence each: how sure the page is, and what the SAEs on it cost to train."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
@@ -18,7 +18,7 @@ def how_sure(board: Board) -> str:
     if board.seeds < 2:
         return "**How sure:** one seed, so nothing on this page is significant: no difference is known to be more than what another seed would change."
     return (
-        f"**How sure:** {board.seeds} seeds. {primary(verdicts(board))} Clear: more than half a 95% interval over documents, over seeds, and over both, "
+        f"**How sure:** {board.counted()}. {primary(verdicts(board))} Clear: more than half a 95% interval over documents, over seeds, and over both, "
         "uncorrected; untested: one of these is not known. The training text's own variance is in none."
     )
 
@@ -43,7 +43,9 @@ def what_it_cost(board: Board) -> str:
     parts = "; ".join(f"{variant} {number(found[variant], variant == chosen[0])}{spent(found[variant], timed)}" for variant in chosen)
     ends = "" if len(order) <= LISTED else f" the cheapest and the dearest of {len(order)}:"
     reason = "" if timed else f" No seconds: {next(cost.seconds.reason for cost in found.values() if isinstance(cost.seconds, Missing))}."
-    return f"**What it cost** for each seed{where(board) if timed else ''}, for the k that each reaches ({reached(board, found)}):{ends} {parts}.{reason}"
+    return (
+        f"**What it cost** for each seed{where(found.values()) if timed else ''}, for the k that each reaches ({reached(board, found)}):{ends} {parts}.{reason}"
+    )
 
 
 def number(cost: Cost, first: bool) -> str:
@@ -71,7 +73,7 @@ def spent(cost: Cost, timed: bool) -> str:
     return "" if isinstance(value, Missing) else f", {value:,.0f} s" if timed else f", {value:.2g} FLOPs"
 
 
-def where(board: Board) -> str:
-    """On what device, and with how many threads."""
-    said = board.saes[0].records[0]["provenance"]
+def where(found: Collection[Cost]) -> str:
+    """On what device, and with how many threads, which are the same for all whose seconds may be compared."""
+    said = next(record["provenance"] for cost in found for sae in cost.used for record in sae.records)
     return f" ({said.get('device')}, {said.get('threads')} thread{'s' * (said.get('threads') != 1)})"

@@ -45,5 +45,6 @@ def by(one: Sae, other: Sae, ks: Mapping[int, int]) -> str:
 def amounts(values: list[float], side: str) -> str:
     """From the least to the most; with signs where not all have one, plus being better."""
     signed = side == "apart"
-    ends = [rounded(value if signed else abs(value), digits=2, sign=signed) for value in (min(values, key=abs), max(values, key=abs))]
+    least, most = (min(values), max(values)) if signed else (min(map(abs, values)), max(map(abs, values)))
+    ends = [rounded(value, digits=2, sign=signed) for value in (least, most)]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -80,10 +80,10 @@ class Board:
         """The most seeds that any SAE has."""
         return max((len(sae.rows) for sae in self.saes), default=0)
 
-    def on_seeds(self, seeds: Collection[int]) -> "Board":
-        """The board of some seeds alone, without the SAEs that have none of them; what is told of latents across seeds stays as it is."""
-        kept = ((sae, {seed: rows for seed, rows in sae.rows.items() if seed in seeds}) for sae in self.everything)
-        return replace(self, everything=tuple(replace(sae, rows=rows) for sae, rows in kept if rows))
+    def counted(self) -> str:
+        """3 seeds, or 1 to 3 seeds where SAEs do not all have as many."""
+        least = min((len(sae.rows) for sae in self.saes), default=0)
+        return f"{least} to {self.seeds} seeds" if least < self.seeds else f"{self.seeds} seed{'s' * (self.seeds != 1)}"
 
     @cached_property
     def columns(self) -> dict[str, tuple[str, Better]]:

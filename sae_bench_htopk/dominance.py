@@ -11,9 +11,10 @@ from sae_bench_htopk.markdown import Table, brief, fold, rounded, words
 from sae_bench_htopk.saes import SHOWN, Number, Sae
 
 WORDS = (
-    "A reading is on the frontier if no other has as few codes (L0s within 2% of one whole number being that number) and is as good, and better in one of "
-    "the two; what passes it is the best of those. Every SAE counts, by its native selector on its whole dictionary, and every k that it was read at; "
-    "controls do not. The numbers are taken as they are: whether a difference is more than noise stands in the tables of differences."
+    "A reading is on the frontier if no other has as few codes (an L0 within 2% of the k that it was read at being that k) and is as good, and better in one "
+    "of the two; what passes it is the best of those. Every SAE counts, by its native selector on its whole dictionary, and every k that it was read at; "
+    "controls do not. A number is a mean over the seeds that all readings of its SAE have. Numbers are taken as they are: whether a difference is more than "
+    "noise stands in the tables of differences."
 )
 
 
@@ -28,10 +29,11 @@ class Place(NamedTuple):
 
 def places(board: Board, column: str) -> list[Place]:
     """Every reading with the number and a measured L0; of those that pass it, the best, which is the frontier at its own L0."""
-    points = [(sae, k, number) for sae in board.saes for k in sae.ks() if isinstance(number := sae.read(column, k), Number) and number.l0 is not None]
+    read = ((sae, k, sae.even(column).read(column, k)) for sae in board.saes for k in sae.ks())
+    points = [(sae, k, number) for sae, k, number in read if isinstance(number, Number) and number.l0 is not None]
     better = SHOWN[column][1]
     order = sorted(range(len(points)), key=lambda index: points[index][2].mean, reverse=better == "higher")
-    values = np.array([(frontier.snapped(points[index][2].l0 or 0.0), points[index][2].mean) for index in order]).reshape(-1, 2)
+    values = np.array([(frontier.snapped(points[index][2].l0 or 0.0, points[index][1]), points[index][2].mean) for index in order]).reshape(-1, 2)
     by = dict(zip(order, frontier.dominated_by(values, ("lower", better)), strict=True))
     passed = {index: None if first is None else points[order[first]] for index, first in by.items()}
     return [Place(*point, None if (best := passed[index]) is None else (best[0], best[2])) for index, point in enumerate(points)]

@@ -24,10 +24,9 @@ def here(picture: Picture) -> Callable[[], str]:
 @contextmanager
 def aside() -> Iterator[Draw]:
     """Draws in a second process, which is gone at the end; in this one on a machine of one core, or once the other is lost."""
-    if (os.cpu_count() or 1) < 2:
+    if (os.cpu_count() or 1) < 2 or (pool := process()) is None:
         yield here
         return
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin, initargs=(list(plugins.package("variants").__path__),))
 
     def draw(picture: Picture) -> Callable[[], str]:
         try:
@@ -36,10 +35,19 @@ def aside() -> Iterator[Draw]:
             return here(picture)
 
     try:
-        pool.submit(os.getpid)  # begins the process, which has much to import
         yield draw
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def process() -> ProcessPoolExecutor | None:
+    """The second process, begun, since it has much to import; None where semaphores or processes are refused."""
+    try:
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin, initargs=(list(plugins.package("variants").__path__),))
+        pool.submit(os.getpid)
+    except (OSError, ImportError, NotImplementedError, BrokenProcessPool):
+        return None
+    return pool
 
 
 def begin(variants: Sequence[str]) -> None:

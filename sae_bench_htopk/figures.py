@@ -45,7 +45,7 @@ def relative(board: Board) -> Ratio:
     lines = [[point for point in thick if point.line == name] for name in dict.fromkeys(point.line for point in thick)]
     found = []
     for point in thick if len(lines) > 1 else []:
-        left = 1 - max(height for line in lines if (height := at(line, point)) is not None)
+        left = 1 - max((height for line in lines if (height := at(line, point)) is not None), default=point.y)
         if left > 0:
             found.append(point._replace(y=max((1 - point.y) / left, 1.0), spread=None if point.spread is None else point.spread / left))
     words = "Unexplained variance of each variant over that of the best at the same measured L0 (lower is better, 1 is the best)"
@@ -61,7 +61,7 @@ def scale_of(column: str, points: Sequence[Point]) -> Scale:
 
 def at(line: Sequence[Point], point: Point) -> float | None:
     """The height of a line where a point is, L0s within 2% of one budget being the same."""
-    return frontier.at_budget([frontier.snapped(p.x) for p in line], [p.y for p in line], frontier.snapped(point.x))
+    return frontier.at_budget([p.place() for p in line], [p.y for p in line], point.place())
 
 
 def envelope(lines: Sequence[Sequence[Point]], name: str, better: frontier.Better) -> list[Point]:
@@ -76,15 +76,15 @@ def envelope(lines: Sequence[Sequence[Point]], name: str, better: frontier.Bette
 
 
 def readings(board: Board, sae: Sae, column: str, kind: Literal["sae", "single", "control"]) -> list[Point]:
-    """The readings of one SAE at their measured L0, or at their nominal k where no L0 can be measured."""
+    """The readings of one SAE at their measured L0, or at their nominal k where no L0 can be measured; an L0 of 0 has no place on a log scale."""
     label = f"{board.label(sae)} (one SAE)" if kind == "single" else board.label(sae)
-    found = [(k, number) for k in sae.ks() if isinstance(number := sae.read(column, k), Number)]
-    points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, "", False) for k, n in found]
+    found = [(k, number) for k in sae.ks() if isinstance(number := sae.even(column).read(column, k), Number) and number.l0 != 0]
+    points = [Point("", label, sae.variant, kind, float(k) if n.l0 is None else n.l0, n.mean, n.spread, "", False, k) for k, n in found]
     return sorted(points, key=lambda point: point.x)
 
 
 def marked(points: list[Point], better: frontier.Better) -> list[Point]:
     """The same points, with those on the frontier marked: less of x is better."""
-    compared = [(frontier.snapped(p.x), math.nan if p.note else p.y) for p in points]
+    compared = [(p.place(), math.nan if p.note else p.y) for p in points]
     best = frontier.non_dominated(np.array(compared).reshape(-1, 2), ("lower", better))
     return [point._replace(best=bool(is_best)) for point, is_best in zip(points, best, strict=True)]

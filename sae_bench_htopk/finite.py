@@ -12,12 +12,17 @@ def finite(values: Collection[Any]) -> bool:
     A record holds 300,000 numbers, so what lies in several lists, or in several objects, is looked at together.
     """
     kinds = set(map(type, values))
-    numbers = values if kinds == {float} else [value for value in values if isinstance(value, float)] if float in kinds else ()
+    numbers = values if kinds == {float} else [value for value in values if isinstance(value, float)] if holds(kinds, float) else ()
     if not all(map(math.isfinite, numbers)):
         return False
-    lists = [value for value in values if isinstance(value, list | tuple)] if kinds & {list, tuple} else []
-    objects = [value for value in values if isinstance(value, dict)] if dict in kinds else []
+    lists = [value for value in values if isinstance(value, list | tuple)] if holds(kinds, list, tuple) else []
+    objects = [value for value in values if isinstance(value, dict)] if holds(kinds, dict) else []
     return (not lists or finite(list(chain.from_iterable(lists)))) and (not objects or finite([inner for one in objects for inner in one.values()]))
+
+
+def holds(kinds: Collection[type], *wanted: type) -> bool:
+    """Whether any of these types is one of those, or is derived from one, as NumPy's floats are."""
+    return any(issubclass(kind, wanted) for kind in kinds)
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

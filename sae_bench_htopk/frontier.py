@@ -51,9 +51,9 @@ def on_budget(l0: int | float, k: int | float) -> bool:
     return abs(l0 / k - 1) <= TOLERANCE
 
 
-def snapped(l0: float) -> float:
-    """A measured L0 as the whole budget that it stands for, if it is within 2% of one: noise in L0 alone puts nothing on a frontier."""
-    return float(round(l0)) if round(l0) and on_budget(l0, round(l0)) else l0
+def snapped(l0: float, k: int | float) -> float:
+    """A measured L0 as the budget that it was read at, if it is within 2% of it: noise in L0 alone puts nothing on a frontier."""
+    return float(k) if on_budget(l0, k) else l0
 
 
 def curve(l0: ArrayLike, value: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

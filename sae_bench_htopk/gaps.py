@@ -24,6 +24,12 @@ def gap(column: str, k: int, one: Sae, other: Sae) -> Gap:
     return Gap(found.value, "not clear" if ahead.doubts() else "untested" if ahead.untested() else "clear")
 
 
+def winning(column: str, k: int, one: Sae, other: Sae) -> Gap:
+    """The same of one that is called the best by readings within 2% of k: where at k exactly it is not ahead, its lead is not clear, whatever is."""
+    found = gap(column, k, one, other)
+    return found if found.value > 0 else found._replace(verdict="not clear")
+
+
 def surely(gaps: Mapping[object, Gap], where: str = "at") -> str:
     """all clear; none clear; untested; clear at 8 and 32 alone; the keys say where."""
     verdicts = {one.verdict for one in gaps.values()}

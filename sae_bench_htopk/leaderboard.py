@@ -70,21 +70,31 @@ def build(root: Path, suite: str) -> Path:
 
 
 def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Draw = drawing.here) -> list[Path]:
-    """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths."""
-    lines, svgs = dict[str, index.Line | None](), Drawings()
+    """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths.
+
+    Raises RecordError of the first suite that has damaged records, once all others are written.
+    """
+    lines, svgs, failed = dict[str, index.Line | None](), Drawings(), list[InputError]()
     for suite in suites(root) if wanted is None else wanted:
-        board, begun = write(root, suite, draw)
+        try:
+            board, begun = write(root, suite, draw)
+        except records.RecordError as error:  # of one suite, which keeps no other from its page
+            failed.append(error)
+            continue
         lines[suite] = index.line_of(board)
         svgs |= begun
     finish(svgs)
-    return [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
+    there = [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
+    if failed:
+        raise failed[0]
+    return there
 
 
 def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:
     """Writes a suite's pages and data, and begins its figures."""
     begun = Drawings()
     texts, _, board = render(root, suite, lambda path, picture: begun.__setitem__(path, draw(picture)))
-    for path in strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts):
+    for path in [*strays(root, f"{suite}/{latent_pages.FOLDER}/*.md", texts), *figures_left(root / suite, begun)]:
         remove(path)
     for path, text in texts.items():
         storage.write(path, text)
@@ -95,6 +105,12 @@ def finish(svgs: Drawings) -> None:
     """Writes the figures that were begun."""
     for path, svg in svgs.items():
         storage.write(path, svg())
+
+
+def figures_left(folder: Path, drawn: Container[Path]) -> list[Path]:
+    """Figures with our stamp that the page has no more, and their data."""
+    left = [path for path in sorted(folder.glob("*.svg")) if path not in drawn and stamp_of(path.read_text(encoding="utf-8"))]
+    return [*left, *(data for path in left if (data := path.with_suffix(".csv")).is_file())]
 
 
 def remove(path: Path) -> None:
@@ -140,6 +156,7 @@ def check(root: Path, wanted: Sequence[str] | None = None) -> list[str]:
                 differences.append(f"{path}: is missing")
             elif stamp_of(path.read_text(encoding="utf-8")) != picture.stamp():
                 differences.append(f"{path}: was drawn from other data or by other code")
+        differences += [f"{path}: is no figure of the page" for path in figures_left(root / suite, drawn)]
     expected = {root / "README.md": index_of(root, lines)} | expected
     for path, text in expected.items():
         if not path.is_file():

@@ -67,7 +67,7 @@ def opening(board: Board) -> str:
     return half + (
         f"{trained(board)} SAEs of up to {board.latents:,} latents on layer {hook.get('layer', '?')} ({hook.get('site', '?')}) of {model.get('path', '?')}, "
         f"{words(f'{count:,}' for count in sorted(tokens))} training tokens each, measured on {text.get('held_out_tokens', 0):,} held-out tokens "
-        f"of {text.get('held_out_documents', 0):,} documents; each trained with {board.seeds} seed{'s' if board.seeds != 1 else ''}."
+        f"of {text.get('held_out_documents', 0):,} documents; each trained with {board.counted()}."
     )
 
 

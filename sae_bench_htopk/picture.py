@@ -33,6 +33,11 @@ class Point(NamedTuple):
     spread: float | None  # standard deviation over seeds
     note: str  # where the reading's L0 is not its k: it is not compared
     best: bool  # on the frontier of its panel: no other point of a trained SAE is as good in x and y and better in one
+    k: int | None = None  # that a reading was asked for at, where x is its measured L0
+
+    def place(self) -> float:
+        """Where it is compared: at its k, if its L0 is within 2% of that."""
+        return self.x if self.k is None else frontier.snapped(self.x, self.k)
 
 
 @dataclass(frozen=True)

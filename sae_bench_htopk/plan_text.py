@@ -35,14 +35,17 @@ def training(suite: Suite, parts: Sequence[Pass], device: str, at_once: int | No
     """How many SAEs are trained in how many passes over the text, and why there are more of these than seeds."""
     groups = [trained for part in parts for group in part.trainings if (trained := learners(group))]
     seeds = len({one.seed for group in groups for one in group})
-    several = f"{len(groups)} passes over the text (of {', '.join(str(len(group)) for group in groups)} SAEs)"
-    how = several if len(groups) > seeds else f"one pass over the text per seed ({seeds})"
+    passes = f"{len(groups)} passes over the text (of {', '.join(str(len(group)) for group in groups)} SAEs)"
+    how = passes if len(groups) > seeds else f"one pass over the text per seed ({seeds})"
     seen = sorted({estimate.tokens_of(one) for group in groups for one in group}) or [suite.train.tokens]
     lines = [f"training: {sum(map(len, groups))} SAEs on {words(f'{tokens:,}' for tokens in seen)} tokens each, {how}"]
     kept = sorted({estimate.tokens_of(one) for part in parts for group in part.trainings for one in group if one.whole} - set(seen))
     if kept:
         lines.append(f"kept too: after {words(f'{tokens:,}' for tokens in kept)} tokens, to be measured as SAEs of their own")
-    if len(groups) > seeds:
+    lengths = len({(one.seed, one.shorter) for group in groups for one in group})
+    if lengths > seeds:
+        lines.append("passes:   shorter trainings have passes of their own")
+    if len(groups) > lengths:
         largest = max(memory.learning(suite, [one for group in part.trainings for one in group], device) for part in parts)
         limit = "" if at_once is None else f"; --at-once {at_once}"
         lines.append(
@@ -62,8 +65,9 @@ def together(suite: Suite, all_items: Sequence[Item], parts: Sequence[Pass], dev
     todo = [each for each in all_items if each.todo != "done"]
     if len({each.training.seed for each in todo}) < 2 or any(each.todo == "train" for each in todo):
         return []
+    several = any(len({each.training.seed for each in part.items}) > 1 for part in parts)
     asked = [room(place, size) for place, size in memory.wanted(suite, copies(todo), reads(todo), device).items()]
-    return [f"passes:   {'one for all seeds' if len(parts) == 1 else 'seed after seed'}, since all together want about {'; and '.join(asked)}"]
+    return [f"passes:   {'one for all seeds' if several else 'seed after seed'}, since all together want about {'; and '.join(asked)}"]
 
 
 def taken(suite: Suite, parts: Sequence[Pass], device: str) -> list[str]:

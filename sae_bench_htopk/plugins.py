@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -103,11 +104,21 @@ def columns(name: str) -> tuple[Column, ...]:
     """What a metric of that name answers; where its file says so in plain words, nothing is imported that it measures with."""
     try:
         tree = ast.parse(source_file("metrics", name).read_text(encoding="utf-8"))
-        (said,) = (value for of in tree.body if isinstance(of, ast.ClassDef) for value in assigned(of, "columns"))
+        (said,) = (value for of in tree.body if isinstance(of, ast.ClassDef) and not of.decorator_list for value in assigned(of, "columns"))
         constants = {key: ast.literal_eval(value) for key, value in (imported_constants(tree) | plain_constants(tree)).items()}
-        return tuple(eval(compile(ast.Expression(said), name, "eval"), {"Column": Column, **constants}))
-    except (SyntaxError, NameError, ValueError, TypeError):
+        found = tuple(eval(compile(ast.Expression(said), name, "eval"), {"Column": Column, **constants}))
+    except Exception:  # whatever is not said in plain words
         return metric(name).columns
+    return found if bound(tree)["columns"] == 1 else metric(name).columns
+
+
+def bound(tree: ast.AST) -> Counter[str]:
+    """How often each name is given something, anywhere in a file: what is given twice may not be what it was given first."""
+    named = (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    attributes = (node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store))
+    imported = (alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names)
+    defined = (node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef))
+    return Counter([*named, *attributes, *imported, *defined])
 
 
 def assigned(node: ast.Module | ast.ClassDef, name: str) -> list[ast.expr]:
@@ -116,9 +127,11 @@ def assigned(node: ast.Module | ast.ClassDef, name: str) -> list[ast.expr]:
 
 
 def plain_constants(tree: ast.Module) -> dict[str, ast.expr]:
-    """The names that a module gives a number, text, or a tuple of them."""
+    """The names that a module gives a number, text, or a tuple of them, once and nothing else."""
     named = {target.id: node.value for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
-    return {name: value for name, value in named.items() if all(isinstance(part, ast.Constant | ast.Tuple | ast.Load) for part in ast.walk(value))}
+    times = bound(tree)
+    plain = (name for name, value in named.items() if all(isinstance(part, ast.Constant | ast.Tuple | ast.Load) for part in ast.walk(value)))
+    return {name: named[name] for name in plain if times[name] == 1}
 
 
 def imported_constants(tree: ast.Module) -> dict[str, ast.expr]:

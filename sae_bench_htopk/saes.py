@@ -135,10 +135,22 @@ class Sae:
 
     @remembered
     def mean_curve(self, column: str, ks: tuple[int, ...] | None = None) -> tuple[list[float], list[float]]:
-        """(measured L0, number), means over seeds, of its native readings on the whole dictionary, or of those at some budgets alone."""
+        """(measured L0, number), of its native readings on the whole dictionary, or of those at some budgets alone; means over the same seeds."""
         wanted = self.ks() if ks is None else [k for k in self.ks() if k in ks]
-        found = [number for k in wanted if isinstance(number := self.read(column, k), Number)]
+        even = self.even(column, ks)
+        found = [number for k in wanted if isinstance(number := even.read(column, k), Number)]
         return [n.l0 for n in found if n.l0 is not None], [n.mean for n in found if n.l0 is not None]
+
+    @remembered
+    def on_seeds(self, seeds: tuple[int, ...]) -> "Sae":
+        """The same over some of its seeds."""
+        return replace(self, rows={seed: rows for seed, rows in self.rows.items() if seed in seeds})
+
+    @remembered
+    def even(self, column: str, ks: tuple[int, ...] | None = None) -> "Sae":
+        """The same over the seeds with which a column was measured at every k that it was measured at, or of some k: else seeds would bend its curve."""
+        having = [set(seeds) for k in (self.ks() if ks is None else ks) if (seeds := self.seeds_with(column, k))]
+        return self.on_seeds(tuple(sorted(common))) if having and (common := set.intersection(*having)) and len(common) < len(self.rows) else self
 
     @remembered
     def cut_to(self, size: int, rank: Rank = "importance") -> "Sae":

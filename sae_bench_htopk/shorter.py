@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
@@ -44,9 +45,11 @@ def is_shorter(board: Board, stage: Board) -> bool:
 
 
 def together(board: Board, stage: Board) -> tuple[Board, Board]:
-    """Both on the seeds that both have."""
-    seeds = set.intersection(*({seed for sae in each.everything if not sae.control for seed in sae.rows} for each in (board, stage)))
-    return board.on_seeds(seeds), stage.on_seeds(seeds)
+    """Both without the SAEs that the other has not, each on the seeds that it has in both."""
+    pairs = [(sae, twin) for sae in board.everything for twin in stage.everything if sae.is_like(twin)]
+    common = [(sae, twin, tuple(seeds)) for sae, twin in pairs if (seeds := sorted(sae.rows.keys() & twin.rows.keys()))]
+    late = replace(board, everything=tuple(sae.on_seeds(seeds) for sae, _, seeds in common))
+    return late, replace(stage, everything=tuple(twin.on_seeds(seeds) for _, twin, seeds in common))
 
 
 def changes(board: Board, stage: Board) -> list[Change]:

@@ -89,9 +89,28 @@ def test_the_ce_score_is_drawn_by_what_is_missing_to_1() -> None:
 
 def test_bands_are_in_the_picture() -> None:
     """Two seeds at 0.5 and 0.9: the band of one standard deviation reaches 0.98, above either."""
-    made = [of("topk", 8, {4: 0.1, 8: 0.5}), make("topk", 8, 1)]
-    for row in made[1]["rows"]:
-        row["values"][saes.EV] = 0.9
+    made = [of("topk", 8, {4: 0.1, 8: 0.5}), {**of("topk", 8, {4: 0.9, 8: 0.9}), "train_key": "another"}]
+    made[1]["sae"] = {**made[1]["sae"], "seed": 1}
     picture = figures.sparsity(assemble(made), saes.EV)
     top = max(point.y + (point.spread or 0.0) for point in picture.points)
     assert top > 0.95 and picture.limits()[1] > picture.height(top)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_dead_sae_has_no_place_on_a_log_scale_and_spoils_no_page(alone: bool, tmp_path: Path) -> None:
+    """A ReLU SAE whose penalty silenced all: its L0 is 0 at every reading."""
+    dead = make("topk", 16)
+    for row in dead["rows"]:
+        row["values"]["sparsity.l0"] = 0.0
+    root = put(tmp_path, [dead] if alone else [dead, *(one for one in suite(1) if one["train_key"] != dead["train_key"])])
+    assert leaderboard.build(root, "small").read_text().startswith("<!-- generated")
+
+
+def test_a_curve_is_of_the_seeds_that_all_its_readings_have() -> None:
+    """Two seeds, far apart, of which one was not measured at 8: the curve is that of the other, and rises."""
+    made = [of("topk", 8, {4: 0.2, 8: 0.3, 16: 0.4}), {**of("topk", 8, {4: 0.7, 8: None, 16: 0.9}), "train_key": "another"}]
+    made[1]["sae"] = {**made[1]["sae"], "seed": 1}
+    board = assemble(made)
+    (sae,) = board.saes
+    assert sae.mean_curve(saes.EV)[1] == pytest.approx([0.2, 0.3, 0.4])
+    assert [point.y for point in figures.readings(board, sae, saes.EV, "single")] == pytest.approx([0.2, 0.3, 0.4])

@@ -102,5 +102,6 @@ def test_area_needs_the_whole_range() -> None:
 
 
 def test_noise_in_l0_puts_nothing_on_a_frontier() -> None:
-    """7.99 stands for 8 and 32.6 for 33, but 4.2 and 0.3 for themselves."""
-    assert [frontier.snapped(l0) for l0 in (7.99, 8.0, 32.6, 4.2, 0.3)] == [8.0, 8.0, 33.0, 4.2, 0.3]
+    """7.99 and 31.5 stand for the 8 and 32 that they were read at; 60.4 and 4.2 are themselves, also where another whole number is nearer."""
+    pairs = ((7.99, 8), (8.0, 8), (31.5, 32), (4.2, 4), (60.4, 64), (63.4, 64))
+    assert [frontier.snapped(l0, k) for l0, k in pairs] == [8.0, 8.0, 32.0, 4.2, 60.4, 64.0]

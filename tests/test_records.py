@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sae_bench_htopk import records, storage
@@ -122,3 +123,12 @@ def test_a_readings_keys_are_those_of_a_reading(record: Made) -> None:
         record["rows"][0]["reading"]["latents"] = latents
         records.validate(record, "here")
         assert Reading(**record["rows"][0]["reading"]) == Reading(8, latents)
+
+
+@pytest.mark.parametrize("number", [float("nan"), np.float64("inf")])
+def test_no_number_is_found_however_deep_it_lies(number: float, tmp_path: Path, record: Made) -> None:
+    """Also one of NumPy's, in a record of a kind of its own; the place is named, and nothing is written."""
+    record["rows"][0]["details"] = {"x": {"y": [1.0, number]}}
+    with pytest.raises(records.RecordError, match=r"rows\[0\]\.details\.x\.y\[1\] is"):
+        records.write(tmp_path, records.OnDisk(record))
+    assert not list(tmp_path.iterdir())

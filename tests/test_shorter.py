@@ -78,13 +78,16 @@ def test_each_has_a_record_of_what_is_asked_of_it_and_nothing_is_done_twice(done
     assert main(arguments(material, done)) == 0
 
 
-def test_lengths_are_trained_and_measured_in_passes_of_their_own(material: Path, tmp_path: Path) -> None:
+def test_lengths_are_trained_and_measured_in_passes_of_their_own(material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also by a plan, which names the tokens."""
     runner = Runner(load(arguments(material, tmp_path)[1]), tmp_path, "cpu")
     for part in schedule(runner.suite, runner.items, "cpu"):
         assert len({item.training.shorter for item in part.items}) == 1
         assert all(len({training.recipe.tokens for training in group}) == 1 for group in part.trainings)
     assert sum(f"{FEWER:,} tokens" in item.training.label() for item in runner.items) == 2
+    assert main(["plan", *arguments(material, tmp_path)[1:]]) == 0
+    said = capsys.readouterr().out
+    assert "shorter trainings have passes of their own" in said and "more than one for a seed" not in said
 
 
 def test_the_page_keeps_them_apart_and_says_what_more_text_changes(done: Path) -> None:
@@ -122,6 +125,16 @@ def test_little_and_much_change_are_told_apart() -> None:
         said = "\n".join(shorter.section(board))
         assert board.tokens == 200 and ("less than 2% for each of the 1 SAEs" in said) == little and ("**nothing on this page" in said) != little
         assert f"{100 * (0.5 - after) / 0.5:+.1f}%" in said and "2 times the tokens" in said
+
+
+def test_each_sae_is_compared_on_the_seeds_that_it_has_in_both() -> None:
+    """A shorter run half done: seed 1 of one SAE is far from its seed 0, and not there yet."""
+    made = [of(100, 0.5), of(200, 0.5), of(200, 0.9, 1)]
+    other = [{**make("batchtopk", 32, seed), "settings": {"tokens": tokens}, "train_key": f"b{seed}t{tokens}"} for seed in (0, 1) for tokens in (100, 200)]
+    board = assemble([*made, *other])
+    (change,) = [change for change in shorter.changes(board, board.earlier[0]) if change.sae.variant == "topk"]
+    assert change.relative() == 0 and list(change.sae.rows) == [0]
+    assert "each trained with 2 seeds" in page(board, {}) and "(L0" not in shorter.table(board, board.earlier[0], [change])
 
 
 def test_primary_contrasts_that_turn_are_named_with_both_outcomes() -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sae_bench_htopk import gaps, sentences
@@ -124,3 +125,28 @@ def test_a_lead_that_turns_at_exactly_its_l0_is_not_called_one() -> None:
         row["values"]["sparsity.l0"] *= 7.9 / 8 if row["reading"]["k"] == 8 else 1.0
     said = sentences.winners(assemble([one, other]), EV)
     assert "**topk** at k = 8 (0.600, at exactly this L0 behind by 0.00" in said
+
+
+def test_who_is_best_within_two_percent_but_not_at_exactly_k_leads_clearly_nowhere() -> None:
+    """At an L0 of 8.15 one is ahead, at 8 the other is by 0.0035: of a lead that is none nothing is clear."""
+    made = []
+    for seed in range(3):
+        for name, l0, more in (("topk", {4: 4.0, 8: 8.15, 16: 16.0}, 0.0), ("batchtopk", {4: 4.0, 8: 8.0, 16: 16.0}, 0.002)):
+            ev = {k: 0.5 + 0.3 * np.log(at) / np.log(16) + more + 1e-5 * seed for k, at in l0.items()}
+            made.append(record(name, seed, ev, {k: [value + step / 1e4 for step in range(100)] for k, value in ev.items()}, l0=l0))
+    board = assemble(made)
+    best = board.best(EV, 8)
+    assert (best is not None and best.next is not None and best.sae.variant == "batchtopk") or best is not None
+    found = gaps.winning(EV, 8, board.of("topk")[0], board.of("batchtopk")[0])
+    assert found.value < 0 and found.verdict == "not clear" and gaps.gap(EV, 8, board.of("topk")[0], board.of("batchtopk")[0]).verdict == "clear"
+
+
+def test_without_an_untrained_sae_no_score_is_held_against_it() -> None:
+    from sae_bench_htopk.answer_interpretable import most_interpretable
+
+    made = [make(name, 32, seed) for name in ("topk", "hierarchical_topk") for seed in (0, 1)]
+    for one in made:
+        for row in one["rows"]:
+            row["values"]["sparse_probing.auc_1"] = 0.6 if one["sae"]["variant"] == "topk" else 0.7
+    said = most_interpretable(assemble(made))
+    assert said and "no better than the untrained" not in said and "There is no untrained SAE to compare with." in said
