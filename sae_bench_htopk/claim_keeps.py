@@ -68,12 +68,13 @@ class Keeps:
 
     def line(self, on: str, column: str, margin: float, two: Two) -> Comparison:
         """Two readings of one SAE at L0s that differ on purpose; its seeds are taken as if they were not the same, which is the careful side."""
-        what = f"{title(column)} {two.what}" + (f", not less by {margin:g}" if margin and self.expect == "keeps" else "")
+        bound = {"keeps": f", not less by {margin:g}", "loses": f", loses more than {margin:g}"}[self.expect] if margin else ""
+        what = f"{title(column)} {two.what}{bound}"
         mine, theirs = (leads.held(sae, column, k) for sae, k in (two.asked, two.base))
         found = leads.of_held(mine, theirs)
+        said = of_lead(on, what, found, margin)
         if self.expect == "keeps":
-            return of_lead(on, what, found, margin)
-        said = of_lead(on, what, found, -margin)
+            return said
         return said._replace(favour=said.against, against=1.0 if said.favour is None else said.favour)
 
 

@@ -140,6 +140,14 @@ def test_loses_above_its_k(high: float, verdict: str) -> None:
     assert (found.verdict, len(found.lines)) == (verdict, 1)
 
 
+@pytest.mark.parametrize(("high", "verdict"), [(0.2, "supported"), (0.25, "undecided"), (0.28, "contradicted"), (0.32, "contradicted")])
+def test_loses_more_than_a_margin(high: float, verdict: str) -> None:
+    """0.3 at its own 8, and a margin of 0.05: to lose less is no loss of that size, and to gain less still."""
+    made = sae("topk", 8, {(8, None): 0.3, (32, None): high}, INTRUDER)
+    found = judged(Keeps(TOPK, "above its k, against its own", {INTRUDER: 0.05}, "loses"), made)
+    assert found.verdict == verdict and found.lines[0].comparison.what.endswith("over k = 8, loses more than 0.05")
+
+
 @pytest.mark.parametrize(("fewer", "verdict"), [(0.3, "supported"), (0.25, "contradicted")])
 def test_keeps_when_it_is_cut_down(fewer: float, verdict: str) -> None:
     numbers = {(32, None): 0.3, (32, QUARTER): fewer, (32, HALF): fewer}
