@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sae_bench_htopk import frontier, leads
 from sae_bench_htopk.contract import Missing, Rank
-from sae_bench_htopk.evidence import Comparison, at_one_l0, of_lead
+from sae_bench_htopk.evidence import Comparison, at_one_l0, beside, of_lead, unwanted
 from sae_bench_htopk.leads import Lead
 from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.saes import L0, Number, Row, Sae, value_of
@@ -29,6 +29,8 @@ def cut(sae: Sae, size: int | None, rank: Rank) -> Sae:
 def on_fewer(on: str, what: str, column: str, k: int, one: Cut, other: Cut) -> Comparison:
     """The same of two that are cut down: at the L0 that the other comes to, if its latents are too few for k codes."""
     mine, theirs = cut(*one), cut(*other)
+    if reason := unwanted(column, ((mine, k), (theirs, k))):
+        return beside(on, what, reason)
     if isinstance(mine.at(column, k), Number) and not isinstance(theirs.at(column, k), Number):
         return at_what_it_reaches(on, what, column, k, mine, theirs)
     line = at_one_l0(on, what, column, k, mine, theirs)

@@ -173,6 +173,31 @@ def test_an_order_alone_is_ahead_of_nothing() -> None:
         Ordering(PRUNED, (EV,), ("importance",))
 
 
+@pytest.mark.parametrize("kind", ["ahead", "as good", "keeps", "ordering"])
+def test_an_sae_that_nobody_asked_about_says_nothing_of_a_claim(kind: str) -> None:
+    """One SAE is for it; the other has no such numbers, which leaves it out; alone it leaves the claim undecided, with the reason."""
+    test: Any = {
+        "ahead": Ahead(HIERARCHICAL, (TOPK,), (INTRUDER,), "whole"),
+        "as good": AsGood(HIERARCHICAL, (TOPK,), {INTRUDER: 0.02}),
+        "keeps": Keeps(HIERARCHICAL, "at its k, against smaller ones", {INTRUDER: 0.02}),
+        "ordering": Ordering(HIERARCHICAL, (INTRUDER,), ("importance", "random")),
+    }[kind]
+
+    def made(k: int, column: str) -> list[list[Made]]:
+        places = {(4, None): 0.3, (k, None): 0.3, (k, QUARTER): 0.3}
+        numbers = {place: value + 0.1 * (place[0] == k) for place, value in places.items()}
+        orders = [sae("hierarchical_topk", k, numbers, column), sae("hierarchical_topk", k, {(k, QUARTER): 0.3}, column, rank="random")]
+        return [join(*orders), sae("topk", k, places, column)]
+
+    with_it, without_it = made(8, INTRUDER), made(32, EV)
+    for record in (record for records in without_it for record in records):
+        for one in record["rows"]:
+            one["missing"][INTRUDER] = "not asked for at this reading"
+    found = judged(test, *with_it, *without_it)
+    assert (found.verdict, list(found.verdicts)) == ("supported", ["hierarchical_topk k=8"])
+    assert reason(judged(test, *without_it)) == ("not read there" if kind == "ordering" else "not asked for at this reading")
+
+
 def with_fits(z: float, gain: float, p: float, seeds: int = 3) -> list[Made]:
     """Records whose importance has such fits."""
     fit = {"first": 10, "last": 900, "exponent": 1.0, "exponential": {"z": z, "p": 0.0}, "lognormal": {"gain": gain, "p": p}, "curve": []}
