@@ -49,7 +49,8 @@ class Keeps:
         on, lines = board.label(one), list[Comparison]()
         for two in self.readings(one):
             what, reason = f"{title(column)} {two.what}", without(column, two)
-            if silent := unwanted(column, (two.asked, two.base)) or (reason if reason.startswith(BEYOND) else ""):
+            beyond = self.when == "above its k, against its own" and reason.startswith(BEYOND)  # where a claim speaks of what it has codes for
+            if silent := unwanted(column, (two.asked, two.base)) or (reason if beyond else ""):
                 lines.append(beside(on, what, silent))
             else:
                 lines.append(Comparison(on, what, "", untested=reason) if reason else self.line(on, column, margin, two))

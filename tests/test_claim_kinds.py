@@ -384,6 +384,39 @@ def test_latents_that_are_too_few_for_k_codes_are_compared_at_the_l0_that_they_r
     assert reason(judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, few))).startswith("no readings on both sides of the L0 of 4.00")
 
 
+@pytest.mark.parametrize(("by", "verdict"), WAYS)
+def test_so_is_the_favourite_if_its_own_latents_are_too_few(by: float, verdict: str) -> None:
+    """As above, but the order that the claim is for comes to 16: whose latents are too few makes no difference."""
+    at_random = sae("pruned_vanilla", 32, {(8, QUARTER): 0.4, (32, QUARTER): 0.6}, owner="topk", rank="random")
+    by_importance = at_l0(sae("pruned_vanilla", 32, {(32, QUARTER): 0.5 + by}, owner="topk"), 16.0, 32)
+    found = judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, at_random))
+    (line,) = found.lines
+    assert found.verdict == verdict and line.comparison.note.startswith("at the L0 of 16.0 that 32 codes come to")
+
+
+@pytest.mark.parametrize("failing", ["importance", "random"])
+def test_a_number_that_failed_beside_one_that_did_not_is_not_tested(failing: str) -> None:
+    """On either side, and the reason is its own."""
+    made = {rank: sae("pruned_vanilla", 32, {(32, QUARTER): 0.6}, owner="topk", rank=rank) for rank in ("importance", "random")}
+    for record in made[failing]:
+        record["rows"][0]["values"][EV], record["rows"][0]["missing"][EV] = None, "could not be computed: nan"
+    assert reason(judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(*made.values()))) == "could not be computed: nan"
+
+
+def test_readings_that_do_not_come_to_their_k_are_left_out_above_it_alone() -> None:
+    """A claim on more codes than it was trained for says "as far as it has as many"; one on fewer latents says no such thing."""
+    above = at_l0(sae("topk", 8, {(8, None): 0.3, (16, None): 0.2, (64, None): 0.2}, INTRUDER), 40.0, 64)
+    found = judged(Keeps(TOPK, "above its k, against its own", {INTRUDER: 0.0}, "loses"), above)
+    assert (found.verdict, len(found.lines)) == ("supported", 1)
+    fewer = at_l0(sae("pruned_vanilla", 32, {(32, None): 0.3, (32, HALF): 0.3}, INTRUDER, owner="topk"), 32.0, 32)
+    for record in fewer:
+        cut = {**record["rows"][1], "reading": {**record["rows"][1]["reading"], "latents": QUARTER}}
+        record["rows"].append({**cut, "values": {**cut["values"], "sparsity.l0": 15.0}})
+    cut_down = judged(Keeps(PRUNED, "cut down, against all latents", {INTRUDER: 0.01}), fewer)
+    assert sorted(line.side for line in cut_down.lines) == ["for", "not tested"] and cut_down.verdict == "undecided"
+    assert "no readings on both sides of a measured L0 of 32" in cut_down.reason
+
+
 @pytest.mark.parametrize(("steep", "verdict"), [(0.1, "supported"), (9.0, "undecided")])
 def test_two_l0s_without_further_readings_make_what_they_make_with_all_latents(steep: float, verdict: str) -> None:
     """31.8 and 32.2 on 512 latents, where each was read once; with all latents the number changes by so much between 16 and 32."""
