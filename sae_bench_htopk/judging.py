@@ -18,11 +18,12 @@ RULE = (
     "A claim has several comparisons: columns, budgets, sizes. Each has a p for it and a p against it, from the noise of documents and of seeds (the "
     "largest of the tests counts), doubled as either sign was looked for, and corrected by Holm's step-down for all tested comparisons of the claim, those "
     "for and those against apart. A comparison is for or against the claim where that p is at most 0.05. *Supported*: every comparison is for it (or most, "
-    "or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). *Undecided*: else, also where one of them could not be "
-    "tested; what nobody asked a number for, or a statement leaves out, is no comparison, unless its claim would have none at all. Of SAEs that differ in their learning rate alone, the one with the most seeds and then the best "
-    "explained variance at its own k stands for all. A claim that can be tested on several SAEs is judged for each, and has their verdict if it is the "
-    "same; what one supports and another contradicts is undecided. All of it holds on this model, text and budget alone, and the stream of training text is "
-    "in no p."
+    "or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). A test that can speak against a claim alone, as that of a "
+    "lognormal, is no such comparison while it is silent: support does not need it. *Undecided*: else, also where one of them could not be tested; what "
+    "nobody asked a number for, or a statement leaves out, is no comparison, unless its claim would have none at all. Of SAEs that differ in their learning "
+    "rate alone, the one with the most seeds and then the best explained variance at its own k stands for all. A claim that can be tested on several SAEs "
+    "is judged for each, and has their verdict if it is the same; what one supports and another contradicts is undecided. All of it holds on this model, "
+    "text and budget alone, and the stream of training text is in no p."
 )
 
 
