@@ -15,6 +15,7 @@ from sae_bench_htopk.claim_fewer_dead import FewerDead
 from sae_bench_htopk.claim_frontier import Frontier
 from sae_bench_htopk.claim_keeps import Keeps
 from sae_bench_htopk.claim_ordering import Ordering
+from sae_bench_htopk.claims import published
 from sae_bench_htopk.evidence import Match
 from sae_bench_htopk.judging import Judged
 from sae_bench_htopk.saes import DELTA, EV
@@ -324,6 +325,21 @@ def test_clocks_that_cannot_be_compared_are_not() -> None:
     for record in plain:
         del record["cost"]["train_seconds"]
     assert reason(judged(COST, rival, plain)) == "a record does not say how many seconds its training took"
+
+
+@pytest.mark.parametrize("base", ["batchtopk", "topk"])
+def test_a_nested_sae_costs_as_much_over_the_sae_of_its_own_base(base: str) -> None:
+    """Of two that were trained at its k; without that one there is no comparison, as in the published claim."""
+    (cost,) = (claim.test for claim in published() if claim.id == "nested-cost")
+    assert isinstance(cost, Cost)
+    one, *rivals = timed("matryoshka", 125, 126, 124), timed("batchtopk", 100, 100, 100), timed("topk", 100, 100, 100)
+    for record in one:
+        for config in (record["sae"]["config"], *(row["config"] for row in record["rows"])):
+            config["base"] = base
+    found = judged(cost, one, *rivals)
+    assert (found.verdict, len(found.lines)) == ("supported", 1) and f"over {base} k=32" in found.lines[0].comparison.what
+    alone = judged(cost, one, rivals[base == "batchtopk"])
+    assert not alone.lines and alone.reason.endswith("trained at the same k, of the variant that base names")
 
 
 def test_a_band_has_two_ends() -> None:
