@@ -262,6 +262,23 @@ def test_fades_from_the_innermost_shell_to_the_outermost(inner: float, outer: fl
     assert judged(Fades(NESTED, ("intruder",), "matched"), with_groups(inner, outer)).reason.endswith("(too few latents fire often enough)")
 
 
+@pytest.mark.parametrize(("inner", "outer", "verdict"), [(0.7, 0.6, "supported"), (0.6, 0.7, "contradicted"), (0.65, 0.65, "undecided")])
+def test_shells_that_are_matched_on_frequency_are_another_claim(inner: float, outer: float, verdict: str) -> None:
+    """Raw, the inner shell is well ahead; matched it is what the published claim of its own is judged by."""
+    made = with_groups(0.74, 0.57)
+    for record in made:
+        for shell, value in zip(record["rows"][0]["details"]["latent_purity"]["shells"].values(), (inner, 0.6, outer), strict=True):
+            number = value + SPREAD * record["sae"]["seed"]
+            shell["intruder"]["matched"] = {"value": number, "interval": [number - 0.005, number + 0.005]}
+            shell["monosemanticity"] = shell["intruder"]
+    by = {claim.id: claim for claim in published()}
+    for name, wanted, says in (("shells-fade", "supported", "unmatched"), ("shells-fade-matched", verdict, "matched on how often they fire")):
+        test = by[name].test
+        assert isinstance(test, Fades) and says in by[name].statement
+        found = judged(test, made)
+        assert (found.verdict, len(found.lines)) == (wanted, 2)
+
+
 def with_dead(variant: str, *counts: int) -> list[Made]:
     """Records whose training ended with so many dead latents."""
     made = sae(variant, 32, {(32, None): 0.6}, seeds=len(counts))
