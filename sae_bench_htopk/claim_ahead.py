@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from sae_bench_htopk import nested
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.cut_down import Cut, cut, on_fewer
-from sae_bench_htopk.evidence import Column, Comparison, K, Match, partners, title, unwanted
+from sae_bench_htopk.cut_down import Cut, on_fewer
+from sae_bench_htopk.evidence import Column, Comparison, K, Match, partners, title
 from sae_bench_htopk.saes import Sae
 
 Where: TypeAlias = Literal["whole", "below its k", "nested", "fewer latents", "trained at that size"]
@@ -52,16 +52,13 @@ class Ahead:
         return [line for one in self.one.with_a_k(board) for column in self.columns for line in self.of_column(board, one, column)]
 
     def of_column(self, board: Board, one: Sae, column: str) -> list[Comparison]:
-        """Those of one SAE and column; if nobody wanted any of these numbers, a line that says so."""
-        on, lines, silent = board.label(one), list[Comparison](), list[str]()
+        """Those of one SAE and column."""
+        lines = []
         for match, other, place in self.trials(board, one):
             what = f"{title(column)} {place.words()}, over {board.label(other)}{'' if match.rank == 'importance' else f' in {match.rank} order'}"
             mine, theirs = Cut(one, place.size, self.one.rank), Cut(other, place.size, match.rank)
-            if reason := unwanted(column, ((cut(*mine), place.k), (cut(*theirs), place.k))):
-                silent.append(reason)
-            else:
-                lines.append(on_fewer(on, what, column, place.k, mine, theirs))
-        return lines or [Comparison(on, title(column), "", untested=reason) for reason in silent[:1]]
+            lines.append(on_fewer(board.label(one), what, column, place.k, mine, theirs))
+        return lines
 
     def trials(self, board: Board, one: Sae) -> Iterator[tuple[Match, Sae, Place]]:
         """Whom to compare with, and where."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.evidence import Comparison, Match, at_one_l0, check_columns, title, unwanted
+from sae_bench_htopk.evidence import Comparison, Match, at_one_l0, check_columns, title
 from sae_bench_htopk.saes import Sae
 
 
@@ -25,19 +25,14 @@ class AsGood:
         return f"{self.one.words()} and {' or '.join(match.words() for match in self.trained)} trained at a k up to its own"
 
     def evidence(self, board: Board) -> list[Comparison]:
-        """A line for each column, k and SAE trained there; a column that nobody asked for has one in all."""
+        """A line for each column, k and SAE trained there."""
         return [line for one in self.one.with_a_k(board) for column, margin in self.margins.items() for line in self.of_column(board, one, column, margin)]
 
     def of_column(self, board: Board, one: Sae, column: str, margin: float) -> list[Comparison]:
         """Those of one SAE and column."""
-        on, lines, silent = board.label(one), list[Comparison](), list[str]()
-        for other, k in [(other, k) for other in self.rivals(board, one) for k in one.ks() if other.trained_at(k) and k <= one.budget]:
-            if reason := unwanted(column, ((one, k), (other, k))):
-                silent.append(reason)
-            else:
-                what = f"{title(column)} at k = {k}, over {board.label(other)}, not worse by {margin:g}"
-                lines.append(at_one_l0(on, what, column, k, one, other, margin))
-        return lines or [Comparison(on, title(column), "", untested=reason) for reason in silent[:1]]
+        pairs = [(other, k) for other in self.rivals(board, one) for k in one.ks() if other.trained_at(k) and k <= one.budget]
+        whats = (f"{title(column)} at k = {k}, over {board.label(other)}, not worse by {margin:g}" for other, k in pairs)
+        return [at_one_l0(board.label(one), what, column, k, one, other, margin) for what, (other, k) in zip(whats, pairs, strict=True)]
 
     def rivals(self, board: Board, one: Sae) -> list[Sae]:
         """All that were trained at some k, but for the SAE itself."""

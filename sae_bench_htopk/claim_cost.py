@@ -21,13 +21,14 @@ SAME = ("commit", "deterministic")  # of two trainings whose clocks may be compa
 
 @dataclass(frozen=True)
 class Cost:
-    """Which SAE, over which, the band that the ratio of their seconds should lie in (ours, round what a paper has), and the settings they share."""
+    """Which SAE, over which, the band that the ratio of their seconds should lie in (ours, round what a paper has), and how they belong together."""
 
     one: Match
     others: tuple[Match, ...]
     low: float
     high: float
-    alike: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()  # settings that a pair has in common
+    named_by: str = ""  # the setting of the first that says which variant to hold it against
 
     def __post_init__(self) -> None:
         """A band has two ends."""
@@ -36,11 +37,13 @@ class Cost:
 
     def wanted(self) -> str:
         """Both."""
-        return f"{self.one.words()} and {' or '.join(match.words() for match in self.others)} trained at the same k"
+        named = f", of the variant that {self.named_by} names" if self.named_by else ""
+        return f"{self.one.words()} and {' or '.join(match.words() for match in self.others)} trained at the same k{named}"
 
     def evidence(self, board: Board) -> list[Comparison]:
         """A line for each pair."""
-        return [self.line(board, one, other) for one in self.one.with_a_k(board) for _, other in partners(board, one, self.others, self.alike)]
+        pairs = [(one, other) for one in self.one.with_a_k(board) for _, other in partners(board, one, self.others, self.alike)]
+        return [self.line(board, one, other) for one, other in pairs if not self.named_by or one.config.get(self.named_by) == other.variant]
 
     def line(self, board: Board, one: Sae, other: Sae) -> Comparison:
         """The ratio of the seeds whose two clocks may be compared; a seed's own ratio, as both were trained in one pass."""

@@ -8,7 +8,7 @@ from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.cut_down import cut
-from sae_bench_htopk.evidence import NOT_WANTED, Comparison, Match, check_columns, of_lead, title
+from sae_bench_htopk.evidence import Comparison, Match, beside, check_columns, of_lead, title, unwanted
 from sae_bench_htopk.saes import Sae
 
 When: TypeAlias = Literal["at its k, against smaller ones", "above its k, against its own", "cut down, against all latents"]
@@ -45,16 +45,16 @@ class Keeps:
         return [line for one in self.one.with_a_k(board) for column, margin in self.margins.items() for line in self.of_column(board, one, column, margin)]
 
     def of_column(self, board: Board, one: Sae, column: str, margin: float) -> list[Comparison]:
-        """Those of one SAE and column, or one that says why there are none. A reading that does not come to its k is none of that k."""
-        on, lines, silent = board.label(one), list[Comparison](), list[str]()
+        """Those of one SAE and column."""
+        on, lines = board.label(one), list[Comparison]()
         for two in self.readings(one):
-            if not (reason := without(column, two)):
-                lines.append(self.line(on, column, margin, two))
-            elif reason.startswith((*NOT_WANTED, BEYOND)):
-                silent.append(reason)
+            what, reason = f"{title(column)} {two.what}", without(column, two)
+            beyond = self.when == "above its k, against its own" and reason.startswith(BEYOND)  # where a claim speaks of what it has codes for
+            if silent := unwanted(column, (two.asked, two.base)) or (reason if beyond else ""):
+                lines.append(beside(on, what, silent))
             else:
-                lines.append(Comparison(on, f"{title(column)} {two.what}", "", untested=reason))
-        return lines or [Comparison(on, title(column), "", untested=reason) for reason in silent[:1]]
+                lines.append(Comparison(on, what, "", untested=reason) if reason else self.line(on, column, margin, two))
+        return lines
 
     def readings(self, one: Sae) -> Iterator[Two]:
         """The pairs of readings."""
@@ -68,12 +68,13 @@ class Keeps:
 
     def line(self, on: str, column: str, margin: float, two: Two) -> Comparison:
         """Two readings of one SAE at L0s that differ on purpose; its seeds are taken as if they were not the same, which is the careful side."""
-        what = f"{title(column)} {two.what}" + (f", not less by {margin:g}" if margin and self.expect == "keeps" else "")
+        bound = {"keeps": f", not less by {margin:g}", "loses": f", loses more than {margin:g}"}[self.expect] if margin else ""
+        what = f"{title(column)} {two.what}{bound}"
         mine, theirs = (leads.held(sae, column, k) for sae, k in (two.asked, two.base))
         found = leads.of_held(mine, theirs)
+        said = of_lead(on, what, found, margin)
         if self.expect == "keeps":
-            return of_lead(on, what, found, margin)
-        said = of_lead(on, what, found, -margin)
+            return said
         return said._replace(favour=said.against, against=1.0 if said.favour is None else said.favour)
 
 

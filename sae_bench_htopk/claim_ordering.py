@@ -5,8 +5,8 @@ from itertools import combinations
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Rank
-from sae_bench_htopk.cut_down import Cut, cut, on_fewer
-from sae_bench_htopk.evidence import Column, Comparison, Match, title, unwanted
+from sae_bench_htopk.cut_down import Cut, on_fewer
+from sae_bench_htopk.evidence import Column, Comparison, Match, title
 from sae_bench_htopk.saes import Sae
 
 
@@ -28,7 +28,7 @@ class Ordering:
         return f"{self.one.words()} cut down in {' and in '.join(self.orders)} order"
 
     def evidence(self, board: Board) -> list[Comparison]:
-        """A line for each SAE, pair of orders, column and place at which anybody read both."""
+        """A line for each SAE, pair of orders, column and place."""
         return [line for one in self.one.with_a_k(board) for column in self.columns for line in self.of_column(board, one, column)]
 
     def of_column(self, board: Board, one: Sae, column: str) -> list[Comparison]:
@@ -39,7 +39,6 @@ class Ordering:
                 shares = [one.budget * size // one.latents] if one.budget * size % one.latents == 0 else []
                 for k in [*shares, one.budget]:
                     mine, theirs = Cut(one, size, better), Cut(one, size, worse)
-                    if not unwanted(column, ((cut(*mine), k), (cut(*theirs), k))):
-                        what = f"{title(column)} on {size:,} latents at k = {k}, {better} over {worse}"
-                        lines.append(on_fewer(board.label(one), what, column, k, mine, theirs))
+                    what = f"{title(column)} on {size:,} latents at k = {k}, {better} over {worse}"
+                    lines.append(on_fewer(board.label(one), what, column, k, mine, theirs))
         return lines

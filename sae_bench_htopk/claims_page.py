@@ -74,7 +74,13 @@ def details(one: Judged) -> str:
         table.add(line.comparison.on, line.comparison.what, shown(line), probability(line.favour), probability(against), *said(line))
     verdicts = f"\n\nBy SAE: {'; '.join(f'{on}: {verdict}' for on, verdict in one.verdicts.items())}." if len(one.verdicts) > 1 else ""
     needs = {"all": "every comparison", "most": "most comparisons", "any": "any comparison"}[one.claim.needs]
-    return fold(f"{one.claim.short}: {one.verdict}", f"{one.claim.statement} Wanted for it: {needs}.\n\n{table.markdown()}{verdicts}")
+    but = ", but for those that can speak against it alone, while they are silent" if any(against_alone(line) for line in one.lines) else ""
+    return fold(f"{one.claim.short}: {one.verdict}", f"{one.claim.statement} Wanted for it: {needs}{but}.\n\n{table.markdown()}{verdicts}")
+
+
+def against_alone(line: Line) -> bool:
+    """Whether a comparison was tested and has no p for its claim."""
+    return line.favour is None and line.side != "not tested"
 
 
 def shown(line: Line) -> str:

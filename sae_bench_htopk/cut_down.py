@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sae_bench_htopk import frontier, leads
 from sae_bench_htopk.contract import Missing, Rank
-from sae_bench_htopk.evidence import Comparison, at_one_l0, of_lead
+from sae_bench_htopk.evidence import Comparison, at_one_l0, beside, of_lead, unwanted
 from sae_bench_htopk.leads import Lead
 from sae_bench_htopk.markdown import rounded
 from sae_bench_htopk.saes import L0, Number, Row, Sae, value_of
@@ -27,10 +27,13 @@ def cut(sae: Sae, size: int | None, rank: Rank) -> Sae:
 
 
 def on_fewer(on: str, what: str, column: str, k: int, one: Cut, other: Cut) -> Comparison:
-    """The same of two that are cut down: at the L0 that the other comes to, if its latents are too few for k codes."""
+    """The same of two that are cut down: at the L0 that one comes to, if its latents are too few for k codes."""
     mine, theirs = cut(*one), cut(*other)
-    if isinstance(mine.at(column, k), Number) and not isinstance(theirs.at(column, k), Number):
-        return at_what_it_reaches(on, what, column, k, mine, theirs)
+    if reason := unwanted(column, ((mine, k), (theirs, k))):
+        return beside(on, what, reason)
+    short = [sae for sae in (mine, theirs) if comes_to_another(sae, column, k)]
+    if len(short) == 1 and isinstance((theirs if short[0] is mine else mine).at(column, k), Number):
+        return at_what_it_reaches(on, what, column, k, mine, theirs, short[0])
     line = at_one_l0(on, what, column, k, mine, theirs)
     if not isinstance(line.shown, Missing) and math.isinf((found := leads.lead(column, k, mine, theirs)).allowed()):
         return of_lead(on, what, allowing(found, column, k, one.sae, other.sae)).noted(BORROWED)
@@ -44,13 +47,22 @@ def allowing(found: Lead, column: str, k: int, one: Sae, other: Sae) -> Lead:
     return found._replace(by_l0=leads.STEEPER * slope * abs(math.log(first / second)))
 
 
-def at_what_it_reaches(on: str, what: str, column: str, k: int, one: Sae, other: Sae) -> Comparison:
-    """The first is brought to the L0 that the other has when it is asked for k codes."""
-    theirs = leads.Held(other, column, {seed: [(1.0, other.rows[seed][other.reading(k)])] for seed in other.seeds_with(column, k)})
-    parts = {seed: found for seed in one.rows if (found := around(one, seed, column, theirs.l0()))}
+def comes_to_another(sae: Sae, column: str, k: int) -> bool:
+    """Whether it has a number where it was asked for k codes, but at another L0, with no readings on both sides of k."""
+    read = sae.read(column, k)
+    return isinstance(read, Number) and read.l0 is not None and isinstance(sae.at(column, k), Missing)
+
+
+def at_what_it_reaches(on: str, what: str, column: str, k: int, one: Sae, other: Sae, short: Sae) -> Comparison:
+    """Both at the L0 that one of them has when it is asked for k codes, to which the other is brought."""
+    fixed = leads.Held(short, column, {seed: [(1.0, short.rows[seed][short.reading(k)])] for seed in short.seeds_with(column, k)})
+    longer = other if short is one else one
+    parts = {seed: found for seed in longer.rows if (found := around(longer, seed, column, fixed.l0()))}
     if not parts:
-        return Comparison(on, what, "", untested=f"no readings on both sides of the L0 of {rounded(theirs.l0())} that {k} codes come to")
-    return of_lead(on, what, leads.of_held(leads.Held(one, column, parts), theirs)).noted(f"at the L0 of {rounded(theirs.l0())} that {k} codes come to")
+        return Comparison(on, what, "", untested=f"no readings on both sides of the L0 of {rounded(fixed.l0())} that {k} codes come to")
+    brought = leads.Held(longer, column, parts)
+    pair = (fixed, brought) if short is one else (brought, fixed)
+    return of_lead(on, what, leads.of_held(*pair)).noted(f"at the L0 of {rounded(fixed.l0())} that {k} codes come to")
 
 
 def around(sae: Sae, seed: int, column: str, l0: float) -> list[tuple[float, Row]]:

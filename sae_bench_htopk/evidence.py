@@ -36,6 +36,7 @@ class Comparison(NamedTuple):
     against: float = 1.0
     untested: str = ""  # why there is no test
     note: str = ""
+    aside: bool = False  # whether nobody asked for it, so that it counts only where a claim has no other line
 
     def noted(self, note: str) -> "Comparison":
         """With something more to be known of it, first."""
@@ -111,8 +112,15 @@ def unwanted(column: str, ks: Iterable[tuple[Sae, int]]) -> str:
     return next((reason for reason in reasons if reason.startswith(NOT_WANTED)), "")
 
 
+def beside(on: str, what: str, reason: str) -> Comparison:
+    """A line of what the claim does not ask for, or nobody measured on purpose."""
+    return Comparison(on, what, "", untested=reason, aside=True)
+
+
 def at_one_l0(on: str, what: str, column: str, k: int, one: Sae, other: Sae, margin: float = 0.0) -> Comparison:
     """How much better one is than the other at an L0 of k; with a margin, whether it is not worse by more."""
+    if reason := unwanted(column, ((one, k), (other, k))):
+        return beside(on, what, reason)
     for sae in (one, other):
         if not isinstance(number := sae.at(column, k), Number):
             return Comparison(on, what, number, untested=number.reason)

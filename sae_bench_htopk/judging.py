@@ -18,11 +18,12 @@ RULE = (
     "A claim has several comparisons: columns, budgets, sizes. Each has a p for it and a p against it, from the noise of documents and of seeds (the "
     "largest of the tests counts), doubled as either sign was looked for, and corrected by Holm's step-down for all tested comparisons of the claim, those "
     "for and those against apart. A comparison is for or against the claim where that p is at most 0.05. *Supported*: every comparison is for it (or most, "
-    "or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). *Undecided*: else, also where one of them could not be "
-    "tested; where nobody asked for a number there is none. Of SAEs that differ in their learning rate alone, the one with the most seeds and then the best "
-    "explained variance at its own k stands for all. A claim that can be tested on several SAEs is judged for each, and has their verdict if it is the "
-    "same; what one supports and another contradicts is undecided. All of it holds on this model, text and budget alone, and the stream of training text is "
-    "in no p."
+    "or any, where the claim says no more). *Contradicted*: any is against it (or half; or all). A test that can speak against a claim alone, as that of a "
+    "lognormal, is no such comparison while it is silent: support does not need it. *Undecided*: else, also where one of them could not be tested; what "
+    "nobody asked a number for, or a statement leaves out, is no comparison, unless its claim would have none at all. Of SAEs that differ in their learning "
+    "rate alone, the one with the most seeds and then the best explained variance at its own k stands for all. A claim that can be tested on several SAEs "
+    "is judged for each, and has their verdict if it is the same; what one supports and another contradicts is undecided. All of it holds on this model, "
+    "text and budget alone, and the stream of training text is in no p."
 )
 
 
@@ -55,13 +56,20 @@ def judge(claim: Claim, board: Board) -> Judged:
     """One claim on one board."""
     if claim.test is None:
         return Judged(claim, (), {}, "untested here", claim.untested)
-    lines = corrected(claim.test.evidence(board))
+    lines = corrected(counted(claim.test.evidence(board)))
     if not lines:
         return Judged(claim, (), {}, "undecided", f"not measured here: it wants {claim.test.wanted()}")
     of = {on: [line for line in lines if line.comparison.on == on] for on in dict.fromkeys(line.comparison.on for line in lines)}
     verdicts = {on: verdict(claim.needs, own) for on, own in of.items()}
     final: Verdict = next(iter(verdicts.values())) if len(set(verdicts.values())) == 1 else "undecided"
     return Judged(claim, tuple(lines), verdicts, final, why(lines, verdicts) if final == "undecided" else "")
+
+
+def counted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Without those that nobody asked for; where there are no others, the first of each SAE says why."""
+    asked = [one for one in comparisons if not one.aside]
+    first = {one.on: one for one in reversed(comparisons)}
+    return asked or [one for one in comparisons if one is first[one.on]]
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Line]:

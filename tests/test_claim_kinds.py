@@ -15,6 +15,7 @@ from sae_bench_htopk.claim_fewer_dead import FewerDead
 from sae_bench_htopk.claim_frontier import Frontier
 from sae_bench_htopk.claim_keeps import Keeps
 from sae_bench_htopk.claim_ordering import Ordering
+from sae_bench_htopk.claims import published
 from sae_bench_htopk.evidence import Match
 from sae_bench_htopk.judging import Judged
 from sae_bench_htopk.saes import DELTA, EV
@@ -140,6 +141,14 @@ def test_loses_above_its_k(high: float, verdict: str) -> None:
     assert (found.verdict, len(found.lines)) == (verdict, 1)
 
 
+@pytest.mark.parametrize(("high", "verdict"), [(0.2, "supported"), (0.25, "undecided"), (0.28, "contradicted"), (0.32, "contradicted")])
+def test_loses_more_than_a_margin(high: float, verdict: str) -> None:
+    """0.3 at its own 8, and a margin of 0.05: to lose less is no loss of that size, and to gain less still."""
+    made = sae("topk", 8, {(8, None): 0.3, (32, None): high}, INTRUDER)
+    found = judged(Keeps(TOPK, "above its k, against its own", {INTRUDER: 0.05}, "loses"), made)
+    assert found.verdict == verdict and found.lines[0].comparison.what.endswith("over k = 8, loses more than 0.05")
+
+
 @pytest.mark.parametrize(("fewer", "verdict"), [(0.3, "supported"), (0.25, "contradicted")])
 def test_keeps_when_it_is_cut_down(fewer: float, verdict: str) -> None:
     numbers = {(32, None): 0.3, (32, QUARTER): fewer, (32, HALF): fewer}
@@ -163,6 +172,31 @@ def test_orders_of_latents(by: float, verdict: str) -> None:
 def test_an_order_alone_is_ahead_of_nothing() -> None:
     with pytest.raises(ValueError, match="orders: importance alone, wanted two at least"):
         Ordering(PRUNED, (EV,), ("importance",))
+
+
+@pytest.mark.parametrize("kind", ["ahead", "as good", "keeps", "ordering"])
+def test_an_sae_that_nobody_asked_about_says_nothing_of_a_claim(kind: str) -> None:
+    """One SAE is for it; the other has no such numbers, which leaves it out; alone it leaves the claim undecided, with the reason."""
+    test: Any = {
+        "ahead": Ahead(HIERARCHICAL, (TOPK,), (INTRUDER,), "whole"),
+        "as good": AsGood(HIERARCHICAL, (TOPK,), {INTRUDER: 0.02}),
+        "keeps": Keeps(HIERARCHICAL, "at its k, against smaller ones", {INTRUDER: 0.02}),
+        "ordering": Ordering(HIERARCHICAL, (INTRUDER,), ("importance", "random")),
+    }[kind]
+
+    def made(k: int, column: str) -> list[list[Made]]:
+        places = {(4, None): 0.3, (k, None): 0.3, (k, QUARTER): 0.3}
+        numbers = {place: value + 0.1 * (place[0] == k) for place, value in places.items()}
+        orders = [sae("hierarchical_topk", k, numbers, column), sae("hierarchical_topk", k, {(k, QUARTER): 0.3}, column, rank="random")]
+        return [join(*orders), sae("topk", k, places, column)]
+
+    with_it, without_it = made(8, INTRUDER), made(32, EV)
+    for record in (record for records in without_it for record in records):
+        for one in record["rows"]:
+            one["missing"][INTRUDER] = "not asked for at this reading"
+    found = judged(test, *with_it, *without_it)
+    assert (found.verdict, list(found.verdicts)) == ("supported", ["hierarchical_topk k=8"])
+    assert reason(judged(test, *without_it)) == ("not read there" if kind == "ordering" else "not asked for at this reading")
 
 
 def with_fits(z: float, gain: float, p: float, seeds: int = 3) -> list[Made]:
@@ -226,6 +260,23 @@ def test_fades_from_the_innermost_shell_to_the_outermost(inner: float, outer: fl
     found = judged(Fades(NESTED, ("intruder",), "raw"), with_groups(inner, outer, half))
     assert found.verdict == verdict and found.lines[0].comparison.what.endswith("latents 1-512 over 1,025-2,048")
     assert judged(Fades(NESTED, ("intruder",), "matched"), with_groups(inner, outer)).reason.endswith("(too few latents fire often enough)")
+
+
+@pytest.mark.parametrize(("inner", "outer", "verdict"), [(0.7, 0.6, "supported"), (0.6, 0.7, "contradicted"), (0.65, 0.65, "undecided")])
+def test_shells_that_are_matched_on_frequency_are_another_claim(inner: float, outer: float, verdict: str) -> None:
+    """Raw, the inner shell is well ahead; matched it is what the published claim of its own is judged by."""
+    made = with_groups(0.74, 0.57)
+    for record in made:
+        for shell, value in zip(record["rows"][0]["details"]["latent_purity"]["shells"].values(), (inner, 0.6, outer), strict=True):
+            number = value + SPREAD * record["sae"]["seed"]
+            shell["intruder"]["matched"] = {"value": number, "interval": [number - 0.005, number + 0.005]}
+            shell["monosemanticity"] = shell["intruder"]
+    by = {claim.id: claim for claim in published()}
+    for name, wanted, says in (("shells-fade", "supported", "unmatched"), ("shells-fade-matched", verdict, "matched on how often they fire")):
+        test = by[name].test
+        assert isinstance(test, Fades) and says in by[name].statement
+        found = judged(test, made)
+        assert (found.verdict, len(found.lines)) == (wanted, 2)
 
 
 def with_dead(variant: str, *counts: int) -> list[Made]:
@@ -293,6 +344,21 @@ def test_clocks_that_cannot_be_compared_are_not() -> None:
     assert reason(judged(COST, rival, plain)) == "a record does not say how many seconds its training took"
 
 
+@pytest.mark.parametrize("base", ["batchtopk", "topk"])
+def test_a_nested_sae_costs_as_much_over_the_sae_of_its_own_base(base: str) -> None:
+    """Of two that were trained at its k; without that one there is no comparison, as in the published claim."""
+    (cost,) = (claim.test for claim in published() if claim.id == "nested-cost")
+    assert isinstance(cost, Cost)
+    one, *rivals = timed("matryoshka", 125, 126, 124), timed("batchtopk", 100, 100, 100), timed("topk", 100, 100, 100)
+    for record in one:
+        for config in (record["sae"]["config"], *(row["config"] for row in record["rows"])):
+            config["base"] = base
+    found = judged(cost, one, *rivals)
+    assert (found.verdict, len(found.lines)) == ("supported", 1) and f"over {base} k=32" in found.lines[0].comparison.what
+    alone = judged(cost, one, rivals[base == "batchtopk"])
+    assert not alone.lines and alone.reason.endswith("trained at the same k, of the variant that base names")
+
+
 def test_a_band_has_two_ends() -> None:
     with pytest.raises(ValueError, match="wanted 0 < low < high"):
         Cost(NESTED, (TOPK,), 2.0, 1.0)
@@ -349,6 +415,39 @@ def test_latents_that_are_too_few_for_k_codes_are_compared_at_the_l0_that_they_r
     assert found.verdict == verdict and line.comparison.note.startswith("at the L0 of 16.0 that 32 codes come to")
     few = at_l0(sae("pruned_vanilla", 32, {(32, QUARTER): 0.5}, owner="topk", rank="random"), 4.0, 32)
     assert reason(judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, few))).startswith("no readings on both sides of the L0 of 4.00")
+
+
+@pytest.mark.parametrize(("by", "verdict"), WAYS)
+def test_so_is_the_favourite_if_its_own_latents_are_too_few(by: float, verdict: str) -> None:
+    """As above, but the order that the claim is for comes to 16: whose latents are too few makes no difference."""
+    at_random = sae("pruned_vanilla", 32, {(8, QUARTER): 0.4, (32, QUARTER): 0.6}, owner="topk", rank="random")
+    by_importance = at_l0(sae("pruned_vanilla", 32, {(32, QUARTER): 0.5 + by}, owner="topk"), 16.0, 32)
+    found = judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(by_importance, at_random))
+    (line,) = found.lines
+    assert found.verdict == verdict and line.comparison.note.startswith("at the L0 of 16.0 that 32 codes come to")
+
+
+@pytest.mark.parametrize("failing", ["importance", "random"])
+def test_a_number_that_failed_beside_one_that_did_not_is_not_tested(failing: str) -> None:
+    """On either side, and the reason is its own."""
+    made = {rank: sae("pruned_vanilla", 32, {(32, QUARTER): 0.6}, owner="topk", rank=rank) for rank in ("importance", "random")}
+    for record in made[failing]:
+        record["rows"][0]["values"][EV], record["rows"][0]["missing"][EV] = None, "could not be computed: nan"
+    assert reason(judged(Ordering(PRUNED, (EV,), ("importance", "random")), join(*made.values()))) == "could not be computed: nan"
+
+
+def test_readings_that_do_not_come_to_their_k_are_left_out_above_it_alone() -> None:
+    """A claim on more codes than it was trained for says "as far as it has as many"; one on fewer latents says no such thing."""
+    above = at_l0(sae("topk", 8, {(8, None): 0.3, (16, None): 0.2, (64, None): 0.2}, INTRUDER), 40.0, 64)
+    found = judged(Keeps(TOPK, "above its k, against its own", {INTRUDER: 0.0}, "loses"), above)
+    assert (found.verdict, len(found.lines)) == ("supported", 1)
+    fewer = at_l0(sae("pruned_vanilla", 32, {(32, None): 0.3, (32, HALF): 0.3}, INTRUDER, owner="topk"), 32.0, 32)
+    for record in fewer:
+        cut = {**record["rows"][1], "reading": {**record["rows"][1]["reading"], "latents": QUARTER}}
+        record["rows"].append({**cut, "values": {**cut["values"], "sparsity.l0": 15.0}})
+    cut_down = judged(Keeps(PRUNED, "cut down, against all latents", {INTRUDER: 0.01}), fewer)
+    assert sorted(line.side for line in cut_down.lines) == ["for", "not tested"] and cut_down.verdict == "undecided"
+    assert "no readings on both sides of a measured L0 of 32" in cut_down.reason
 
 
 @pytest.mark.parametrize(("steep", "verdict"), [(0.1, "supported"), (9.0, "undecided")])

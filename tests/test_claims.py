@@ -195,6 +195,16 @@ def test_a_line_shows_the_number_that_decides_it() -> None:
     assert f"| +0.1000 ±0.0023 | {p} | 1 | for |" in claims_page.details(found)
 
 
+def test_what_can_speak_against_a_claim_alone_is_said_where_it_applies() -> None:
+    """Support does not need it, so a page does not say that it wants every comparison."""
+    claim = next(claim for claim in claims.published() if claim.id == "power-law-importance")
+    exempt = "Wanted for it: every comparison, but for those that can speak against it alone, while they are silent."
+    for comparisons, told in (([FOR, SILENT], True), ([FOR, VETO], True), ([FOR, NEITHER], False), ([FOR, UNTESTED], False)):
+        found = judging.Judged(claim, tuple(corrected(comparisons)), {}, "supported", "")
+        assert (exempt in claims_page.details(found)) == told
+    assert "A test that can speak against a claim alone, as that of a lognormal, is no such comparison while it is silent" in judging.RULE
+
+
 def test_of_several_learning_rates_the_best_one_is_judged() -> None:
     """A sweep of rates is no sample of SAEs: one of 0.7, 0.5 and (of fewer seeds) 0.9 stands for all."""
     swept = []
