@@ -6,9 +6,9 @@ from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.judging import RULE, Judged, Line, judged, tally
 from sae_bench_htopk.markdown import Table, fold, words
+from sae_bench_htopk.significance import probability
 
 TITLE, ANCHOR = "## What the papers claim", "what-the-papers-claim"
-SMALL = 1e-4  # a p below it is told as that
 
 
 def section(board: Board) -> list[str]:
@@ -91,8 +91,3 @@ def shown(line: Line) -> str:
 def said(line: Line) -> tuple[str, str]:
     """The side, and what is to be known of the test."""
     return line.side, line.comparison.untested or line.comparison.note
-
-
-def probability(p: float | None) -> str:
-    """To two digits; empty where there is no such test."""
-    return "" if p is None else f"<{SMALL:.4f}" if p < SMALL else f"{p:.2g}"

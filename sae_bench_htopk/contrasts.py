@@ -10,10 +10,9 @@ from sae_bench_htopk.identical import BY_CONSTRUCTION, by_construction, in_every
 from sae_bench_htopk.leads import Lead, lead
 from sae_bench_htopk.markdown import Table, rounded
 from sae_bench_htopk.saes import COMPARED, Number, Sae
-from sae_bench_htopk.significance import holm
+from sae_bench_htopk.significance import holm, probability
 
 ALPHA = 0.05  # a corrected p of at most this is significant
-LEAST = 0.001  # smaller ones are not told apart
 NOTE = (
     "Difference: by how much the first is better than the second, whichever way is better, at a measured L0 of exactly k (~: interpolated in log L0), "
     "± half its 95% interval, the widest of those over documents, over seeds, and over both together. Where an SAE has no readings on both sides of k, both "
@@ -124,11 +123,6 @@ def amount(found: Lead) -> str:
     noise = f" ±{rounded(half, half)}" if half else ""
     l0s = f" (L0 {rounded(found.l0s[0], digits=4)} against {rounded(found.l0s[1], digits=4)})" if found.l0s else ""
     return f"{'~' if found.interpolated else ''}{rounded(found.value, half, digits=2, sign=True)}{noise}{l0s}"
-
-
-def probability(p: float) -> str:
-    """A p-value to three digits."""
-    return f"<{LEAST:g}" if p < LEAST else rounded(p)
 
 
 def summary(board: Board) -> str:

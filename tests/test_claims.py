@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_bench_htopk import claims, claims_page, judging
+from sae_bench_htopk import claims, claims_page, judging, significance
 from sae_bench_htopk.claim_ahead import Ahead
 from sae_bench_htopk.evidence import Comparison, Match
 from sae_bench_htopk.judging import corrected, verdict
@@ -189,7 +189,7 @@ def test_a_line_shows_the_number_that_decides_it() -> None:
     found = judged(Ahead(Match("topk"), (Match("batchtopk"),), (EV,), "whole"), *made)
     (one,) = found.lines
     assert one.comparison.shown == "+0.1000 ±0.0023" and one.favour is not None
-    p = claims_page.probability(one.favour)
+    p = significance.probability(one.favour)
     wanted = f"of 1 comparison 1 for; the least sure: EV at k = 8, over batchtopk k=8, +0.1000 ±0.0023, p {p}"
     assert claims_page.deciding(found) == wanted
     assert f"| +0.1000 ±0.0023 | {p} | 1 | for |" in claims_page.details(found)
