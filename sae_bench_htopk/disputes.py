@@ -1,17 +1,20 @@
 """Numbers that two machines measured of one SAE and that differ: what a record keeps of them, and what its page says."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.markdown import Table, rounded
+from sae_bench_htopk.markdown import Table, fold, rounded
 from sae_bench_htopk.records import Record
 from sae_bench_htopk.saes import reason_of
 
 SAME = 1e-6  # relative: what two machines' arithmetic alone may make of one number
+NOTHING = 1e-12  # absolute: numbers this near to each other are the same, also beside a zero
+LISTED = 50  # disputes on a page, the largest; records keep all
 DISPUTED = (
     "Records of these SAEs were merged that do not agree: the same number was measured twice, and came out differently. Nothing is averaged: the number on "
-    f"this page is the one under *here*, which was there first. Numbers within {SAME:g} of each other, relative, count as the same."
+    f"this page is the one under *here*, which was there first. Numbers within {SAME:g} of each other, relative, count as the same. Of weights that were "
+    "trained apart, with the same settings, a record keeps one line: how many numbers differ, and the one that differs most."
 )
 Row = Mapping[str, Any]
 Dispute = dict[str, Any]
@@ -19,7 +22,7 @@ Dispute = dict[str, Any]
 
 def differs(one: float | None, other: float | None) -> bool:
     """Whether two answers to one question are not the same; a number and none are not."""
-    return one is not other and (one is None or other is None or abs(one - other) > SAME * max(abs(one), abs(other)))
+    return one is not other and (one is None or other is None or abs(one - other) > SAME * max(abs(one), abs(other), NOTHING / SAME))
 
 
 def between(here: Row, there: Row, metric: str, runs: tuple[str, str]) -> Iterator[Dispute]:
@@ -31,6 +34,20 @@ def between(here: Row, there: Row, metric: str, runs: tuple[str, str]) -> Iterat
             made = {"here": mine, "there": theirs, "measured_here": runs[0], "measured_there": runs[1]}
             reasons = {place: reason_of(row, column) for place, row in (("here", here), ("there", there)) if row["values"].get(column) is None}
             yield {"variant": here["variant"], "config": here["config"], "reading": here["reading"], "column": column, **made, "missing": reasons}
+
+
+def size(one: Dispute) -> float:
+    """The relative difference of the two numbers; where one is missing, the most that it can be."""
+    here, there = one["here"], one["there"]
+    return 2.0 if here is None or there is None else float(abs(here - there) / max(abs(here), abs(there)))
+
+
+def summary(found: Sequence[Dispute], compared: int) -> list[Dispute]:
+    """One for all between weights trained apart, whose every number differs a little: the largest, with how many there are."""
+    if not found:
+        return []
+    largest = max(found, key=lambda one: (not one["missing"], size(one)))
+    return [{**largest, "trained_apart": {"compared": compared, "differ": len(found), "largest": size(largest)}}]
 
 
 def standing(record: Record) -> list[Dispute]:
@@ -45,18 +62,29 @@ def place(row: Row) -> tuple[str, str, str]:
 
 
 def section(board: Board) -> list[str]:
-    """Heading, words and a table; nothing where nothing is disputed."""
+    """Heading, words and a folded table of the largest; nothing where nothing is disputed."""
+    found = [
+        (one, stage.label(sae), record["sae"]["seed"])
+        for stage in (*board.earlier, board)
+        for sae in stage.everything
+        for record in sae.records
+        for one in standing(record)
+        if one["variant"] == sae.variant and one["config"] == sae.config
+    ]
+    if not found:
+        return []
     table = Table("SAE", "seed", "reading", "column", "here", "there", "measured here", "measured there")
-    for stage in (*board.earlier, board):
-        for sae in stage.everything:
-            for record in sae.records:
-                for one in (one for one in standing(record) if one["variant"] == sae.variant and one["config"] == sae.config):
-                    table.add(*cells(one, stage.label(sae), record["sae"]["seed"]))
-    return ["## Disputed numbers", DISPUTED, table.markdown()] if table.lines else []
+    for one, label, seed in sorted(found, key=lambda each: -size(each[0]))[:LISTED]:
+        table.add(*cells(one, label, seed))
+    rest = len(found) - LISTED
+    title = f"{len(found):,} dispute{'s' * (len(found) != 1)}" + (f": the {LISTED} largest; the other {rest:,} stand in the records" if rest > 0 else "")
+    return ["## Disputed numbers", DISPUTED, fold(title, table.markdown())]
 
 
 def cells(one: Dispute, label: str, seed: int) -> tuple[str, ...]:
     """One line of the table; numbers to the digits that tell them apart."""
     reading = ", ".join(f"{key} {value}" for key, value in sorted(one["reading"].items()) if value is not None)
     answers = [one["missing"].get(key, "none") if one[key] is None else rounded(one[key], digits=7) for key in ("here", "there")]
-    return label, str(seed), reading, f"`{one['column']}`", *answers, one["measured_here"], one["measured_there"]
+    of = one.get("trained_apart")
+    others = f", the most of {of.get('differ', '?')} that differ of {of.get('compared', '?')}, trained apart" if isinstance(of, Mapping) else ""
+    return label, str(seed), reading, f"`{one['column']}`{others}", *answers, one["measured_here"], one["measured_there"]

@@ -6,16 +6,16 @@ that belongs to its numbers (intervals, draws, details, keys); what is here stay
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_bench_htopk import lock, plan, records
-from sae_bench_htopk.disputes import Dispute, between, place
+from sae_bench_htopk.disputes import Dispute, between, place, size, summary
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.recording import OF_METRICS
 from sae_bench_htopk.records import Record
-from sae_bench_htopk.sharing import another
+from sae_bench_htopk.sharing import another, common
 
 Row = dict[str, Any]
 
@@ -25,8 +25,17 @@ class Merged(NamedTuple):
 
     record: Record
     gained: int  # numbers that were not here
-    disputes: tuple[Dispute, ...] = ()  # found now
+    disputes: tuple[Dispute, ...] = ()  # that stand between the two, also where an earlier merge found them
     said: tuple[str, ...] = ()  # why something was not taken over
+    noted: int = 0  # disputes that the record did not hold yet
+
+
+class Compared(NamedTuple):
+    """What two records of one train key say of the numbers that both have."""
+
+    numbers: int
+    disputes: list[Dispute]
+    said: list[str]  # what could not be compared
 
 
 def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
@@ -44,21 +53,47 @@ def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
 
 
 def written(found: Sequence[tuple[Path, Path, Record]]) -> tuple[list[str], list[str]]:
-    """Merges each record into its place here, and says so."""
+    """Merges each record into its place here, and says so: a line for what was done with it, and one for all that is doubtful."""
     done, doubts = list[str](), list[str]()
-    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs)) for path, target, theirs in found]
-    for path, target, (record, gained, disputes, said) in merged:
-        if gained or disputes:
-            records.write(target.parent, record)
-            done.append(f"{target}: {gained:,} numbers from {path}")
-        doubts += [f"{target}: {one['column']} at {one['reading']} is {one['here']} here and {one['there']} in {path}" for one in disputes]
-        doubts += [f"{path}: {sentence}" for sentence in said]
+    folders = {target.parent for _, target, _ in found}
+    shown = {folder: shown_in(folder) for folder in folders}
+    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs, shown[target.parent])) for path, target, theirs in found]
+    for path, target, one in merged:
+        if one.gained or one.noted:
+            records.write(target.parent, one.record)
+            added = ([f"{one.gained:,} numbers"] if one.gained else []) + ([f"{one.noted:,} dispute{'s' * (one.noted != 1)}"] if one.noted else [])
+            done.append(f"{target}: {' and '.join(added)} from {path}")
+        if sentences := [*disputed(one.disputes), *one.said]:
+            doubts.append(f"{target}, from {path}: {'; '.join(sentences)}")
     return done, doubts
 
 
-def new(record: Record) -> Merged:
-    """A record that is not here yet."""
-    return Merged(record, sum(numbers(row["values"]) for row in record["rows"]))
+def shown_in(folder: Path) -> Record | None:
+    """A record of the text and model that a suite's page shows; None if it has no records. One that cannot be read is no reason to refuse others."""
+    held = list[Record]()
+    for path in sorted(folder.glob("*.json")):
+        with suppress(records.RecordError):
+            held.append(records.read(path))
+    return common(held)[0] if held else None
+
+
+def disputed(found: Sequence[Dispute]) -> list[str]:
+    """The disputes between two records in one sentence, with the largest."""
+    if not found:
+        return []
+    most = max(found, key=size)
+    apart = most.get("trained_apart")
+    count = f"{apart['differ']:,} of {apart['compared']:,} numbers, of weights trained apart," if apart else f"{len(found):,} number{'s' * (len(found) != 1)}"
+    return [
+        f"{count} differ{'s' * (not apart and len(found) == 1)}, the most {most['column']} at {most['reading']}: {most['here']} here, {most['there']} there"
+    ]
+
+
+def new(record: Record, shown: Record | None = None) -> Merged:
+    """A record that is not here yet; `shown` is one of those that its suite's page shows."""
+    differing = another(record, shown) if shown is not None else []
+    said = (f"is of another {' and '.join(differing)} than most records of this suite here, and never shares a table with them",) if differing else ()
+    return Merged(record, sum(numbers(row["values"]) for row in record["rows"]), (), said)
 
 
 def numbers(values: Mapping[str, Any]) -> int:
@@ -70,28 +105,62 @@ def join(mine: Record, theirs: Record) -> Merged:
     """Two records of one train key as one; neither is changed."""
     if differing := another(mine, theirs):
         return Merged(mine, 0, (), (f"was measured on another {' and '.join(differing)} than the record here, which stays as it is",))
-    same = same_weights(mine, theirs)
-    made, runs = dict(mine), dict(mine.get("measured", {}))
-    rows, gained, disputes, said = {place(row): row for row in mine["rows"]}, 0, list[Dispute](), list[str]()
+    mine, theirs = by_metric(mine), by_metric(theirs)
+    compared = compare(mine, theirs)
+    same = same_weights(mine, theirs, agree=compared.numbers > 0 and not compared.disputes)
+    disputes, said = compared.disputes if same else summary(compared.disputes, compared.numbers), compared.said
+    runs = dict(mine.get("measured", {}))
+    rows, gained, withheld = {place(row): row for row in mine["rows"]}, 0, 0
     for row in theirs["rows"]:
         before = rows.get(place(row)) or without_numbers(row)
-        for metric in sorted({column.partition(".")[0] for column in row["values"]}):
+        for metric in metrics_of(row):
             here, there = (of_metrics(one, {metric})["values"] for one in (before, row))
-            if same and numbers(here) == 0 and (numbers(there) or not here):
+            if numbers(here) or not (numbers(there) or not here):
+                continue
+            if same:
                 before = taken_over(before, row, metric, run_name(row, metric, theirs, runs))
                 gained += numbers(there)
-            elif numbers(here) and code_of(before, metric) != code_of(row, metric):
-                said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
-            elif numbers(here):
-                disputes += between(before, row, metric, (measurer(mine, before, metric), measurer(theirs, row, metric)))
+            else:
+                withheld += numbers(there)
         if place(row) in rows or before["values"]:
             rows[place(row)] = before
-    if not same:
-        said.append("was trained apart from the record here, with the same settings: its further numbers are of other weights and were not taken over")
+    if withheld:
+        said.append(
+            f"was trained apart from the record here, with the same settings: {withheld:,} further numbers are of other weights and were not taken over"
+        )
     fresh = [one for one in disputes if one not in mine.get("disputes", [])]
-    made |= {"rows": sorted(rows.values(), key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
+    made = mine | {"rows": sorted(rows.values(), key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
     made |= ({"measured": runs} if runs else {}) | ({"disputes": [*mine.get("disputes", []), *fresh]} if fresh else {})
-    return Merged(made, gained, tuple(fresh), tuple(dict.fromkeys(said)))
+    return Merged(made, gained, tuple(disputes), tuple(dict.fromkeys(said)), len(fresh))
+
+
+def compare(mine: Record, theirs: Record) -> Compared:
+    """The numbers of each metric that both measured of a reading, by the same code."""
+    rows, count, disputes, said = {place(row): row for row in mine["rows"]}, 0, list[Dispute](), list[str]()
+    for row in theirs["rows"]:
+        if (here := rows.get(place(row))) is None:
+            continue
+        for metric in metrics_of(row):
+            if not (shared := numbers(of_metrics(here, {metric})["values"])):
+                continue
+            if code_of(here, metric) != code_of(row, metric):
+                said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
+                continue
+            count += shared
+            disputes += between(here, row, metric, (measurer(mine, here, metric), measurer(theirs, row, metric)))
+    return Compared(count, disputes, said)
+
+
+def metrics_of(row: Row) -> list[str]:
+    """The metrics that a row has answers of."""
+    return sorted({column.partition(".")[0] for column in row["values"]})
+
+
+def by_metric(record: Record) -> Record:
+    """The record with the run of each metric in its rows; in the earlier form a row names one run for all, and the record holds that run alone."""
+    rows = [{**row, "measured": dict.fromkeys(metrics_of(row), row["measured"])} if isinstance(row.get("measured"), str) else row for row in record["rows"]]
+    run = record.get("measured", {})
+    return {**record, "rows": rows, **({"measured": {run["when"]: run}} if isinstance(run.get("when"), str) else {})}
 
 
 def without_numbers(row: Row) -> Row:
@@ -101,9 +170,11 @@ def without_numbers(row: Row) -> Row:
     return {**row, **{part: {} for part in OF_METRICS if part in row}, "missing": unasked}
 
 
-def same_weights(mine: Record, theirs: Record) -> bool:
-    """Whether both measured one training, by the run that made it, or by a loss that was the same to the last digit all along."""
-    return mine["provenance"] == theirs["provenance"] or (bool(mine["curve"]) and mine["curve"] == theirs["curve"])
+def same_weights(mine: Record, theirs: Record, agree: bool) -> bool:
+    """Whether both measured one training: by the run that made it, a loss the same to the last digit all along, or, of what has no loss, by its numbers."""
+    if not mine["curve"] and not theirs["curve"]:
+        return agree or bool(mine["provenance"] == theirs["provenance"])
+    return bool(mine["provenance"] == theirs["provenance"] or mine["curve"] == theirs["curve"])
 
 
 def taken_over(before: Row, row: Row, metric: str, run: str | None) -> Row:
