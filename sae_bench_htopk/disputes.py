@@ -1,7 +1,8 @@
 """Numbers that two machines measured of one SAE and that differ: what a record keeps of them, and what its page says."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import Table, fold, rounded
@@ -18,6 +19,14 @@ DISPUTED = (
 )
 Row = Mapping[str, Any]
 Dispute = dict[str, Any]
+
+
+class Compared(NamedTuple):
+    """What two records of one train key say of the numbers that both have."""
+
+    numbers: int
+    disputes: list[Dispute]
+    said: list[str]  # what could not be compared
 
 
 def differs(one: float | None, other: float | None) -> bool:
@@ -48,6 +57,58 @@ def summary(found: Sequence[Dispute], compared: int) -> list[Dispute]:
         return []
     largest = max(found, key=lambda one: (not one["missing"], size(one)))
     return [{**largest, "trained_apart": {"compared": compared, "differ": len(found), "largest": size(largest)}}]
+
+
+def compare(mine: Record, theirs: Record) -> Compared:
+    """The numbers of each metric that both measured of a reading, by the same code."""
+    rows, count, disputes, said = {place(row): row for row in mine["rows"]}, 0, list[Dispute](), list[str]()
+    for row in theirs["rows"]:
+        if (here := rows.get(place(row))) is None:
+            continue
+        for metric in metrics_of(row):
+            if not (shared := sum(value is not None for column, value in here["values"].items() if column.partition(".")[0] == metric)):
+                continue
+            if code_of(here, metric) != code_of(row, metric):
+                said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
+                continue
+            count += shared
+            disputes += between(here, row, metric, (measurer(mine, here, metric), measurer(theirs, row, metric)))
+    return Compared(count, disputes, said)
+
+
+def metrics_of(row: Row) -> list[str]:
+    """The metrics that a row has answers of."""
+    return sorted({column.partition(".")[0] for column in row["values"]})
+
+
+def code_of(row: Row, metric: str) -> str | None:
+    """The key of what measured it; rows of an earlier form have none."""
+    return row["keys"].get(metric) if isinstance(row.get("keys"), Mapping) else None
+
+
+def measurer(record: Record, row: Row, metric: str) -> str:
+    """Who measured a metric of a row, in words."""
+    when = row["measured"].get(metric) if isinstance(row.get("measured"), Mapping) else row.get("measured")
+    run = record.get("measured", {}).get(when) if isinstance(when, str) else None
+    trained = record["provenance"]
+    if not isinstance(run, Mapping):
+        return f"not known; trained on {trained.get('machine', 'a machine not known')}, {trained.get('when', 'date not known')}"
+    said = f"{run.get('machine', 'a machine not known')}, {run.get('when', when)}"
+    return (
+        said if json.dumps(run.get("machine")) == json.dumps(trained.get("machine")) else f"{said}; trained on {trained.get('machine', 'a machine not known')}"
+    )
+
+
+def disputed(found: Sequence[Dispute]) -> list[str]:
+    """The disputes between two records in one sentence, with the largest."""
+    if not found:
+        return []
+    most = max(found, key=size)
+    apart = most.get("trained_apart")
+    count = f"{apart['differ']:,} of {apart['compared']:,} numbers, of weights trained apart," if apart else f"{len(found):,} number{'s' * (len(found) != 1)}"
+    return [
+        f"{count} differ{'s' * (not apart and len(found) == 1)}, the most {most['column']} at {most['reading']}: {most['here']} here, {most['there']} there"
+    ]
 
 
 def standing(record: Record) -> list[Dispute]:

@@ -4,14 +4,13 @@ A record is known by its train key. One that is new comes as it is. Where both h
 that belongs to its numbers (intervals, draws, details, keys); what is here stays, and numbers that differ are kept as disputes, never averaged.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_bench_htopk import lock, plan, records
-from sae_bench_htopk.disputes import Dispute, between, place, size, summary
+from sae_bench_htopk.disputes import Dispute, compare, disputed, metrics_of, place, summary
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.recording import OF_METRICS
 from sae_bench_htopk.records import Record
@@ -28,14 +27,6 @@ class Merged(NamedTuple):
     disputes: tuple[Dispute, ...] = ()  # that stand between the two, also where an earlier merge found them
     said: tuple[str, ...] = ()  # why something was not taken over
     noted: int = 0  # disputes that the record did not hold yet
-
-
-class Compared(NamedTuple):
-    """What two records of one train key say of the numbers that both have."""
-
-    numbers: int
-    disputes: list[Dispute]
-    said: list[str]  # what could not be compared
 
 
 def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
@@ -77,18 +68,6 @@ def shown_in(folder: Path) -> Record | None:
     return common(held)[0] if held else None
 
 
-def disputed(found: Sequence[Dispute]) -> list[str]:
-    """The disputes between two records in one sentence, with the largest."""
-    if not found:
-        return []
-    most = max(found, key=size)
-    apart = most.get("trained_apart")
-    count = f"{apart['differ']:,} of {apart['compared']:,} numbers, of weights trained apart," if apart else f"{len(found):,} number{'s' * (len(found) != 1)}"
-    return [
-        f"{count} differ{'s' * (not apart and len(found) == 1)}, the most {most['column']} at {most['reading']}: {most['here']} here, {most['there']} there"
-    ]
-
-
 def new(record: Record, shown: Record | None = None) -> Merged:
     """A record that is not here yet; `shown` is one of those that its suite's page shows."""
     differing = another(record, shown) if shown is not None else []
@@ -109,8 +88,20 @@ def join(mine: Record, theirs: Record) -> Merged:
     compared = compare(mine, theirs)
     same = same_weights(mine, theirs, agree=compared.numbers > 0 and not compared.disputes)
     disputes, said = compared.disputes if same else summary(compared.disputes, compared.numbers), compared.said
-    runs = dict(mine.get("measured", {}))
-    rows, gained, withheld = {place(row): row for row in mine["rows"]}, 0, 0
+    rows, runs, gained, withheld = filled(mine, theirs, same)
+    if withheld:
+        said.append(
+            f"was trained apart from the record here, with the same settings: {withheld:,} further numbers are of other weights and were not taken over"
+        )
+    fresh = [one for one in disputes if one not in mine.get("disputes", [])]
+    made = mine | {"rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
+    made |= ({"measured": runs} if runs else {}) | ({"disputes": [*mine.get("disputes", []), *fresh]} if fresh else {})
+    return Merged(made, gained, tuple(disputes), tuple(dict.fromkeys(said)), len(fresh))
+
+
+def filled(mine: Record, theirs: Record, same: bool) -> tuple[list[Row], dict[str, Any], int, int]:
+    """(my rows with what only theirs have, if the weights are the same; the runs that they name; numbers added; numbers withheld)."""
+    rows, runs, gained, withheld = {place(row): row for row in mine["rows"]}, dict(mine.get("measured", {})), 0, 0
     for row in theirs["rows"]:
         before = rows.get(place(row)) or without_numbers(row)
         for metric in metrics_of(row):
@@ -124,36 +115,7 @@ def join(mine: Record, theirs: Record) -> Merged:
                 withheld += numbers(there)
         if place(row) in rows or before["values"]:
             rows[place(row)] = before
-    if withheld:
-        said.append(
-            f"was trained apart from the record here, with the same settings: {withheld:,} further numbers are of other weights and were not taken over"
-        )
-    fresh = [one for one in disputes if one not in mine.get("disputes", [])]
-    made = mine | {"rows": sorted(rows.values(), key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
-    made |= ({"measured": runs} if runs else {}) | ({"disputes": [*mine.get("disputes", []), *fresh]} if fresh else {})
-    return Merged(made, gained, tuple(disputes), tuple(dict.fromkeys(said)), len(fresh))
-
-
-def compare(mine: Record, theirs: Record) -> Compared:
-    """The numbers of each metric that both measured of a reading, by the same code."""
-    rows, count, disputes, said = {place(row): row for row in mine["rows"]}, 0, list[Dispute](), list[str]()
-    for row in theirs["rows"]:
-        if (here := rows.get(place(row))) is None:
-            continue
-        for metric in metrics_of(row):
-            if not (shared := numbers(of_metrics(here, {metric})["values"])):
-                continue
-            if code_of(here, metric) != code_of(row, metric):
-                said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
-                continue
-            count += shared
-            disputes += between(here, row, metric, (measurer(mine, here, metric), measurer(theirs, row, metric)))
-    return Compared(count, disputes, said)
-
-
-def metrics_of(row: Row) -> list[str]:
-    """The metrics that a row has answers of."""
-    return sorted({column.partition(".")[0] for column in row["values"]})
+    return list(rows.values()), runs, gained, withheld
 
 
 def by_metric(record: Record) -> Record:
@@ -192,11 +154,6 @@ def of_metrics(row: Mapping[str, Any], names: Collection[str]) -> Row:
     return {part: {key: value for key, value in by.items() if key.partition(".")[0] in names} for part, by in held.items()}
 
 
-def code_of(row: Row, metric: str) -> str | None:
-    """The key of what measured it; rows of an earlier form have none."""
-    return row["keys"].get(metric) if isinstance(row.get("keys"), Mapping) else None
-
-
 def run_name(row: Row, metric: str, theirs: Record, runs: dict[str, Any]) -> str | None:
     """The name of the run that measured a metric of their row, among `runs`, to which it is added; another name where two began in one second."""
     when = row["measured"].get(metric) if isinstance(row.get("measured"), Mapping) else None
@@ -207,16 +164,3 @@ def run_name(row: Row, metric: str, theirs: Record, runs: dict[str, Any]) -> str
         name, turn = f"{when} ({turn + 1})", turn + 1
     runs[name] = run
     return str(name)
-
-
-def measurer(record: Record, row: Row, metric: str) -> str:
-    """Who measured a metric of a row, in words."""
-    when = row["measured"].get(metric) if isinstance(row.get("measured"), Mapping) else row.get("measured")
-    run = record.get("measured", {}).get(when) if isinstance(when, str) else None
-    trained = record["provenance"]
-    if not isinstance(run, Mapping):
-        return f"not known; trained on {trained.get('machine', 'a machine not known')}, {trained.get('when', 'date not known')}"
-    said = f"{run.get('machine', 'a machine not known')}, {run.get('when', when)}"
-    return (
-        said if json.dumps(run.get("machine")) == json.dumps(trained.get("machine")) else f"{said}; trained on {trained.get('machine', 'a machine not known')}"
-    )
