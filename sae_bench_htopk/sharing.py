@@ -19,8 +19,8 @@ def newest(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
         sae = record["sae"]
         identity = json.dumps([sae["variant"], sae["config"], sae["latents"], sae["seed"], record["settings"].get("rate"), stage_of(record)], sort_keys=True)
         if other := another(record, first):
-            found = f"{len(shared)} of the {len(order)} records"
-            left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {first['train_key']}.json, whose text and model {found} have")
+            count = f"{len(shared)} of the {len(order)} records have its text and model"
+            left_out.append(f"{record['train_key']}.json: another {' and '.join(other)} than {first['train_key']}.json: {count}")
         elif identity in kept:
             left_out.append(f"{record['train_key']}.json: the same SAE and seed as {kept[identity]['train_key']}.json, which is later")
         else:

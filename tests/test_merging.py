@@ -252,7 +252,7 @@ def test_one_record_of_another_text_does_not_replace_the_board(part: tuple[str, 
     assert f"another {' '.join(part)}" in capsys.readouterr().err
     page = page_of(here)
     assert "2 SAEs of up to" in page and "batchtopk k=8" not in page
-    assert "whose text and model 2 of the 3 records have" in section(page, "Where the numbers come from")
+    assert "2 of the 3 records have its text and model" in section(page, "Where the numbers come from")
 
 
 def test_a_longer_training_of_few_says_where_the_many_are(tmp_path: Path) -> None:
