@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     what = board.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not what its records say")
     what.add_argument("--format", choices=("csv", "json"), help="change nothing; print every number of the records, one a row")
-    merging = commands.add_parser("merge", parents=[common], help="bring in the records of another leaderboard folder; exit 1 if numbers are disputed")
+    merging = commands.add_parser("merge", parents=[common], help="bring in the records of another leaderboard folder; exit 1 if anything is doubtful")
     merging.add_argument("source", type=Path, nargs="+", metavar="DIR", help="a leaderboard folder, with <suite>/<train key>.json in it")
     commands.add_parser("list", parents=[common], help="name variants, metrics and suites")
     commands.add_parser("definitions", parents=[common], help="say what every number means, as Markdown")

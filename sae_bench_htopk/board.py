@@ -147,7 +147,7 @@ class Board:
 def assemble(records: Sequence[Record]) -> Board:
     """The board of the longest trainings; checkpoints and shorter trainings apart.
 
-    Records of other text or another model than the latest, and those that a later one replaces, are left out.
+    Records of another text or model than most, and those that a later one replaces, are left out.
     """
     kept, left_out = newest(records)
     longest = max(tokens for tokens, _ in map(stage_of, kept))  # which a record that does not say its tokens is taken to have

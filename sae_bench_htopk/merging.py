@@ -4,18 +4,17 @@ A record is known by its train key. One that is new comes as it is. Where both h
 that belongs to its numbers (intervals, draws, details, keys); what is here stays, and numbers that differ are kept as disputes, never averaged.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_bench_htopk import lock, plan, records
-from sae_bench_htopk.disputes import Dispute, between, place
+from sae_bench_htopk.disputes import Dispute, compare, disputed, metrics_of, place, summary
 from sae_bench_htopk.errors import InputError
 from sae_bench_htopk.recording import OF_METRICS
 from sae_bench_htopk.records import Record
-from sae_bench_htopk.sharing import another
+from sae_bench_htopk.sharing import another, common
 
 Row = dict[str, Any]
 
@@ -25,8 +24,9 @@ class Merged(NamedTuple):
 
     record: Record
     gained: int  # numbers that were not here
-    disputes: tuple[Dispute, ...] = ()  # found now
+    disputes: tuple[Dispute, ...] = ()  # that stand between the two, also where an earlier merge found them
     said: tuple[str, ...] = ()  # why something was not taken over
+    noted: int = 0  # disputes that the record did not hold yet
 
 
 def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
@@ -44,21 +44,35 @@ def merge(source: Path, root: Path) -> tuple[list[str], list[str]]:
 
 
 def written(found: Sequence[tuple[Path, Path, Record]]) -> tuple[list[str], list[str]]:
-    """Merges each record into its place here, and says so."""
+    """Merges each record into its place here, and says so: a line for what was done with it, and one for all that is doubtful."""
     done, doubts = list[str](), list[str]()
-    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs)) for path, target, theirs in found]
-    for path, target, (record, gained, disputes, said) in merged:
-        if gained or disputes:
-            records.write(target.parent, record)
-            done.append(f"{target}: {gained:,} numbers from {path}")
-        doubts += [f"{target}: {one['column']} at {one['reading']} is {one['here']} here and {one['there']} in {path}" for one in disputes]
-        doubts += [f"{path}: {sentence}" for sentence in said]
+    folders = {target.parent for _, target, _ in found}
+    shown = {folder: shown_in(folder) for folder in folders}
+    merged = [(path, target, join(records.read(target), theirs) if target.is_file() else new(theirs, shown[target.parent])) for path, target, theirs in found]
+    for path, target, one in merged:
+        if one.gained or one.noted:
+            records.write(target.parent, one.record)
+            added = ([f"{one.gained:,} numbers"] if one.gained else []) + ([f"{one.noted:,} dispute{'s' * (one.noted != 1)}"] if one.noted else [])
+            done.append(f"{target}: {' and '.join(added)} from {path}")
+        if sentences := [*disputed(one.disputes), *one.said]:
+            doubts.append(f"{target}, from {path}: {'; '.join(sentences)}")
     return done, doubts
 
 
-def new(record: Record) -> Merged:
-    """A record that is not here yet."""
-    return Merged(record, sum(numbers(row["values"]) for row in record["rows"]))
+def shown_in(folder: Path) -> Record | None:
+    """A record of the text and model that a suite's page shows; None if it has no records. One that cannot be read is no reason to refuse others."""
+    held = list[Record]()
+    for path in sorted(folder.glob("*.json")):
+        with suppress(records.RecordError):
+            held.append(records.read(path))
+    return common(held)[0] if held else None
+
+
+def new(record: Record, shown: Record | None = None) -> Merged:
+    """A record that is not here yet; `shown` is one of those that its suite's page shows."""
+    differing = another(record, shown) if shown is not None else []
+    said = (f"is of another {' and '.join(differing)} than most records of this suite here, and never shares a table with them",) if differing else ()
+    return Merged(record, sum(numbers(row["values"]) for row in record["rows"]), (), said)
 
 
 def numbers(values: Mapping[str, Any]) -> int:
@@ -70,28 +84,45 @@ def join(mine: Record, theirs: Record) -> Merged:
     """Two records of one train key as one; neither is changed."""
     if differing := another(mine, theirs):
         return Merged(mine, 0, (), (f"was measured on another {' and '.join(differing)} than the record here, which stays as it is",))
-    same = same_weights(mine, theirs)
-    made, runs = dict(mine), dict(mine.get("measured", {}))
-    rows, gained, disputes, said = {place(row): row for row in mine["rows"]}, 0, list[Dispute](), list[str]()
+    mine, theirs = by_metric(mine), by_metric(theirs)
+    compared = compare(mine, theirs)
+    same = same_weights(mine, theirs, agree=compared.numbers > 0 and not compared.disputes)
+    disputes, said = compared.disputes if same else summary(compared.disputes, compared.numbers), compared.said
+    rows, runs, gained, withheld = filled(mine, theirs, same)
+    if withheld:
+        said.append(
+            f"was trained apart from the record here, with the same settings: {withheld:,} further numbers are of other weights and were not taken over"
+        )
+    fresh = [one for one in disputes if one not in mine.get("disputes", [])]
+    made = mine | {"rows": sorted(rows, key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
+    made |= ({"measured": runs} if runs else {}) | ({"disputes": [*mine.get("disputes", []), *fresh]} if fresh else {})
+    return Merged(made, gained, tuple(disputes), tuple(dict.fromkeys(said)), len(fresh))
+
+
+def filled(mine: Record, theirs: Record, same: bool) -> tuple[list[Row], dict[str, Any], int, int]:
+    """(my rows with what only theirs have, if the weights are the same; the runs that they name; numbers added; numbers withheld)."""
+    rows, runs, gained, withheld = {place(row): row for row in mine["rows"]}, dict(mine.get("measured", {})), 0, 0
     for row in theirs["rows"]:
         before = rows.get(place(row)) or without_numbers(row)
-        for metric in sorted({column.partition(".")[0] for column in row["values"]}):
+        for metric in metrics_of(row):
             here, there = (of_metrics(one, {metric})["values"] for one in (before, row))
-            if same and numbers(here) == 0 and (numbers(there) or not here):
+            if numbers(here) or not (numbers(there) or not here):
+                continue
+            if same:
                 before = taken_over(before, row, metric, run_name(row, metric, theirs, runs))
                 gained += numbers(there)
-            elif numbers(here) and code_of(before, metric) != code_of(row, metric):
-                said.append(f"{metric} was measured by other code than here, which makes it another measurement; the numbers here stay")
-            elif numbers(here):
-                disputes += between(before, row, metric, (measurer(mine, before, metric), measurer(theirs, row, metric)))
+            else:
+                withheld += numbers(there)
         if place(row) in rows or before["values"]:
             rows[place(row)] = before
-    if not same:
-        said.append("was trained apart from the record here, with the same settings: its further numbers are of other weights and were not taken over")
-    fresh = [one for one in disputes if one not in mine.get("disputes", [])]
-    made |= {"rows": sorted(rows.values(), key=lambda row: (row["variant"], str(sorted(row["reading"].items(), key=str))))}
-    made |= ({"measured": runs} if runs else {}) | ({"disputes": [*mine.get("disputes", []), *fresh]} if fresh else {})
-    return Merged(made, gained, tuple(fresh), tuple(dict.fromkeys(said)))
+    return list(rows.values()), runs, gained, withheld
+
+
+def by_metric(record: Record) -> Record:
+    """The record with the run of each metric in its rows; in the earlier form a row names one run for all, and the record holds that run alone."""
+    rows = [{**row, "measured": dict.fromkeys(metrics_of(row), row["measured"])} if isinstance(row.get("measured"), str) else row for row in record["rows"]]
+    run = record.get("measured", {})
+    return {**record, "rows": rows, **({"measured": {run["when"]: run}} if isinstance(run.get("when"), str) else {})}
 
 
 def without_numbers(row: Row) -> Row:
@@ -101,9 +132,11 @@ def without_numbers(row: Row) -> Row:
     return {**row, **{part: {} for part in OF_METRICS if part in row}, "missing": unasked}
 
 
-def same_weights(mine: Record, theirs: Record) -> bool:
-    """Whether both measured one training, by the run that made it, or by a loss that was the same to the last digit all along."""
-    return mine["provenance"] == theirs["provenance"] or (bool(mine["curve"]) and mine["curve"] == theirs["curve"])
+def same_weights(mine: Record, theirs: Record, agree: bool) -> bool:
+    """Whether both measured one training: by the run that made it, a loss the same to the last digit all along, or, of what has no loss, by its numbers."""
+    if not mine["curve"] and not theirs["curve"]:
+        return agree or bool(mine["provenance"] == theirs["provenance"])
+    return bool(mine["provenance"] == theirs["provenance"] or mine["curve"] == theirs["curve"])
 
 
 def taken_over(before: Row, row: Row, metric: str, run: str | None) -> Row:
@@ -121,11 +154,6 @@ def of_metrics(row: Mapping[str, Any], names: Collection[str]) -> Row:
     return {part: {key: value for key, value in by.items() if key.partition(".")[0] in names} for part, by in held.items()}
 
 
-def code_of(row: Row, metric: str) -> str | None:
-    """The key of what measured it; rows of an earlier form have none."""
-    return row["keys"].get(metric) if isinstance(row.get("keys"), Mapping) else None
-
-
 def run_name(row: Row, metric: str, theirs: Record, runs: dict[str, Any]) -> str | None:
     """The name of the run that measured a metric of their row, among `runs`, to which it is added; another name where two began in one second."""
     when = row["measured"].get(metric) if isinstance(row.get("measured"), Mapping) else None
@@ -136,16 +164,3 @@ def run_name(row: Row, metric: str, theirs: Record, runs: dict[str, Any]) -> str
         name, turn = f"{when} ({turn + 1})", turn + 1
     runs[name] = run
     return str(name)
-
-
-def measurer(record: Record, row: Row, metric: str) -> str:
-    """Who measured a metric of a row, in words."""
-    when = row["measured"].get(metric) if isinstance(row.get("measured"), Mapping) else row.get("measured")
-    run = record.get("measured", {}).get(when) if isinstance(when, str) else None
-    trained = record["provenance"]
-    if not isinstance(run, Mapping):
-        return f"not known; trained on {trained.get('machine', 'a machine not known')}, {trained.get('when', 'date not known')}"
-    said = f"{run.get('machine', 'a machine not known')}, {run.get('when', when)}"
-    return (
-        said if json.dumps(run.get("machine")) == json.dumps(trained.get("machine")) else f"{said}; trained on {trained.get('machine', 'a machine not known')}"
-    )

@@ -26,6 +26,7 @@ def page(board: Board, drawn: Mapping[str, Picture]) -> str:
         DEMONSTRATION if said.get("demonstration") else "",
         opening(board),
         unshown(board),
+        larger(board),
         *chapters.top(board, drawn),
         *chapters.sparsity(board, drawn),
         *contrasts.section(board),
@@ -79,6 +80,14 @@ def unshown(board: Board) -> str:
         f"**{count} record{'s' * (count != 1)} of this suite's folder {'are' if count > 1 else 'is'} in no table here**: of another text or model, which "
         "never share a table, or of an SAE and seed that a later record has. *Where the numbers come from* names each."
     )
+
+
+def larger(board: Board) -> str:
+    """That the page's main tables, which are of the longest trainings, have fewer SAEs than those of a shorter one."""
+    most = max(board.earlier, key=trained, default=board)
+    if trained(most) <= trained(board):
+        return ""
+    return f"**More SAEs, {trained(most)} and not {trained(board)}, were trained on fewer tokens, {most.tokens:,}: they stand under *On fewer tokens*.**"
 
 
 def how_to_read(board: Board) -> str:

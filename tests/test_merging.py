@@ -10,7 +10,7 @@ import pytest
 from sae_bench_htopk import disputes, leaderboard, merging, records, saes
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.errors import InputError
-from tests.test_leaderboard import cells, make, page_of, put, section
+from tests.test_leaderboard import cells, make, page_of, put, section, suite
 
 Made = dict[str, Any]
 PROBING = "sparse_probing.auc_1"
@@ -91,7 +91,7 @@ def test_a_reading_that_is_not_here_is_added_and_two_runs_of_one_second_stay_two
 
 
 def test_the_same_number_twice_is_reported_and_never_averaged(tmp_path: Path) -> None:
-    """The record keeps its own with its own draws; both stand on the page, and a second merge disputes nothing anew."""
+    """The record keeps its own with its own draws; both stand on the page, and a second merge reports it again and keeps it once."""
     mine = measured(make())
     theirs = changed(measured(make(), "2026-12-01T00:00:00+00:00", "their machine"), 0.01)
     merged = merging.join(mine, theirs)
@@ -99,7 +99,8 @@ def test_the_same_number_twice_is_reported_and_never_averaged(tmp_path: Path) ->
     (one,) = merged.disputes
     assert (one["column"], one["there"] - one["here"]) == (saes.EV, pytest.approx(0.01))
     assert "their machine" in one["measured_there"]
-    assert merging.join(merged.record, theirs).disputes == () and merging.join(merged.record, theirs).record["disputes"] == [one]
+    again = merging.join(merged.record, theirs)
+    assert again.disputes == (one,) and again.noted == 0 and again.record["disputes"] == [one]
     said = section(page_of(put(tmp_path, [merged.record])), "Disputed numbers")
     line = cells(said, "topk k=32")
     assert f"{one['here']:.4g}" in line[4] and f"{one['there']:.4g}" in line[5] and "their machine" in line[7]
@@ -150,7 +151,7 @@ def test_records_of_another_text_or_model_are_not_joined(part: str) -> None:
 
 @pytest.mark.parametrize(("part", "key"), [("text", "train"), ("text", "held_out"), ("model", "fingerprint"), ("model", "hook")])
 def test_records_of_another_text_or_model_never_share_a_table(part: str, key: str, tmp_path: Path) -> None:
-    """The latest one's stand; that others are left out is said at the top."""
+    """Of as many of each, the latest one's stand; that others are left out is said at the top."""
     later = make("topk", 8)
     later["provenance"] = {**later["provenance"], "when": "2026-12-24"}
     other = make("topk", 32)
@@ -195,3 +196,98 @@ def test_a_record_with_malformed_disputes_names_the_place(tmp_path: Path) -> Non
     with pytest.raises(records.RecordError, match=r"disputes\[0\]: has no 'config'"):
         records.write(tmp_path, make() | {"disputes": [{}]})
     assert leaderboard.suites(tmp_path) == []
+
+
+def scaled(record: Made, by: float) -> Made:
+    """The record with all its numbers off by so much, relative."""
+    made = copy.deepcopy(record)
+    for row in made["rows"]:
+        row["values"] = {column: None if value is None else value * (1 + by) for column, value in row["values"].items()}
+    return made
+
+
+def test_two_machines_of_one_suite_leave_a_page_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained apart, every number differs: a summary in each record, a short folded table, a line a record; a second merge says the same."""
+    made = [measured(record) for record in suite(2) if record["curve"]]
+    here = put(tmp_path / "here" / "leaderboard", made)
+    there = put(tmp_path / "there", [scaled(apart(record), 1e-3) for record in made])
+    before = page_of(here)
+    command = ["merge", str(there), "--output", str(tmp_path / "here")]
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) == len(made) and " 0 numbers" not in told.out
+    for path in here.glob("*/*.json"):
+        (one,) = records.read(path)["disputes"]
+        assert one["trained_apart"]["differ"] > 1 and one["trained_apart"]["largest"] == pytest.approx(1e-3, rel=0.01)
+    page = page_of(here)
+    assert len(page) - len(before) < 1000 + 400 * len(made)
+    assert "<details>" in section(page, "Disputed numbers")
+    assert main(command) == 1
+    assert capsys.readouterr().err == told.err
+
+
+def test_a_page_lists_the_largest_disputes_and_counts_the_rest(tmp_path: Path) -> None:
+    """All stay in the record."""
+    mine = measured(make())
+    made = merging.join(mine, changed(scaled(mine, 1e-4), 0.5)).record
+    assert len(made["disputes"]) > disputes.LISTED
+    said = section(page_of(put(tmp_path, [made])), "Disputed numbers")
+    lines = [line for line in said.splitlines() if line.startswith("| topk")]
+    assert len(lines) == disputes.LISTED and f"the other {len(made['disputes']) - disputes.LISTED} stand in the records" in said
+    assert saes.EV in lines[0]
+
+
+def test_nearly_zero_is_zero() -> None:
+    """A relative difference alone would make a dispute of rounding."""
+    assert not disputes.differs(0.0, 1e-17) and disputes.differs(0.0, 1e-9) and not disputes.differs(0.0, 0.0)
+
+
+@pytest.mark.parametrize("part", [("text", "held_out"), ("model", "fingerprint")])
+def test_one_record_of_another_text_does_not_replace_the_board(part: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However late: the others stay on the page, merge says so and exits with 1."""
+    here = put(tmp_path / "here" / "leaderboard", [make("topk", 8), make("topk", 32)])
+    late = make("batchtopk", 8) | {"train_key": "f00d", "provenance": {**make()["provenance"], "when": "2026-12-24"}}
+    late[part[0]] = {**late[part[0]], part[1]: "another"}
+    assert main(["merge", str(put(tmp_path / "there", [late])), "--output", str(tmp_path / "here")]) == 1
+    assert f"another {' '.join(part)}" in capsys.readouterr().err
+    page = page_of(here)
+    assert "2 SAEs of up to" in page and "batchtopk k=8" not in page
+    assert "2 of the 3 records have its text and model" in section(page, "Where the numbers come from")
+
+
+def test_a_longer_training_of_few_says_where_the_many_are(tmp_path: Path) -> None:
+    """The longest trainings are the page's, also of one SAE; the top says that more stand below."""
+    longer = make("batchtopk", 8) | {"train_key": "f00d", "settings": {"tokens": 400000}}
+    page = page_of(put(tmp_path / "few", [make("topk", 8), make("topk", 32), longer]))
+    assert "More SAEs, 2 and not 1, were trained on fewer tokens, 200,000" in page.partition("## In short")[0] and "## On fewer tokens" in page
+    assert "More SAEs" not in page_of(put(tmp_path / "as_many", [make("topk", 8), longer]))
+
+
+def test_a_record_of_the_earlier_form_keeps_who_measured_it() -> None:
+    """It names one run for a whole row: that stays the run of what was there, and only what is added has the other."""
+    first, later = "2026-11-20T01:00:00+00:00", "2026-12-01T00:00:00+00:00"
+    mine = without(measured(make()), "sparse_probing")
+    for row in mine["rows"]:
+        row["measured"] = first
+    mine["measured"] = {"when": first, "machine": "a machine"}
+    merged = merging.join(mine, measured(make(), later, "their machine"))
+    assert merged.gained
+    for row in merged.record["rows"]:
+        named = {metric: first for metric in merging.metrics_of(row)}
+        assert row["measured"] == named | ({"sparse_probing": later} if "sparse_probing" in named else {})
+    assert {when: run["machine"] for when, run in merged.record["measured"].items()} == {first: "a machine", later: "their machine"}
+    records.validate(merged.record, "merged")
+
+
+def test_what_has_no_training_is_the_same_if_its_numbers_are() -> None:
+    """A control of another machine: nothing to say where all agrees, further numbers come; if not, they do not."""
+    mine, theirs = measured(make("pca", control=True)), apart(measured(make("pca", control=True)))
+    assert merging.join(mine, theirs)[1:] == (0, (), (), 0)
+    assert merging.join(without(mine, "sparse_probing"), theirs).gained > 0
+    other = merging.join(without(mine, "sparse_probing"), changed(theirs, 0.01))
+    assert other.gained == 0 and len(other.disputes) == 1 and "trained apart" in other.said[0]
+
+
+def test_trained_apart_with_nothing_withheld_is_no_doubt() -> None:
+    """Numbers that all agree need no word."""
+    assert merging.join(measured(make()), apart(measured(make())))[1:] == (0, (), (), 0)
