@@ -97,7 +97,22 @@ def rebuild(options: argparse.Namespace) -> int:
 
 def from_records(options: argparse.Namespace) -> int:
     """The same."""
-    from sae_bench_htopk import drawing, leaderboard, tidy_rows
+    if options.format or options.check:
+        return told(options)
+    from sae_bench_htopk import drawing
+
+    with drawing.aside() as draw:  # before anything that is heavy is imported
+        from sae_bench_htopk import leaderboard
+
+        root = options.output / "leaderboard"
+        pages = leaderboard.build_all(root, leaderboard.chosen(root, options.suite), draw)
+    print(*pages, sep="\n")
+    return 0
+
+
+def told(options: argparse.Namespace) -> int:
+    """Prints the numbers, or compares pages with their records."""
+    from sae_bench_htopk import leaderboard, tidy_rows
 
     root = options.output / "leaderboard"
     suites = leaderboard.chosen(root, options.suite)
@@ -105,15 +120,10 @@ def from_records(options: argparse.Namespace) -> int:
         for line in tidy_rows.LINES[options.format](root, suites):
             print(line)
         return 0
-    if options.check:
-        differences = leaderboard.check(root, suites)
-        for line in differences:
-            print(line, file=sys.stderr)
-        return 1 if differences else 0
-    with drawing.aside() as draw:
-        pages = leaderboard.build_all(root, suites, draw)
-    print(*pages, sep="\n")
-    return 0
+    differences = leaderboard.check(root, suites)
+    for line in differences:
+        print(line, file=sys.stderr)
+    return 1 if differences else 0
 
 
 def merge(options: argparse.Namespace) -> int:
@@ -168,13 +178,13 @@ def pretrain(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; 0 if all is well, 1 if a check found differences, 2 after one sentence on stderr if the input is at fault."""
-    from sae_bench_htopk import plugins
-
     options = parser().parse_args(arguments)
     commands = {"run": run_or_plan, "plan": run_or_plan, "leaderboard": rebuild, "merge": merge, "list": show, "definitions": define, "pretrain": pretrain}
     try:
         for kind in ("variants", "metrics"):
             for directory in getattr(options, kind, []):
+                from sae_bench_htopk import plugins  # heavy, so only where it is wanted
+
                 plugins.add_folder(kind, directory)
         done = commands[options.command](options)
         sys.stdout.flush()

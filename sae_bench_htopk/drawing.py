@@ -8,17 +8,21 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sae_bench_htopk import lines, plugins
-from sae_bench_htopk.picture import Picture
-
-Draw: TypeAlias = Callable[[Picture], Callable[[], str]]  # begins a drawing; what it gives waits for it, and answers with the SVG
+Draw: TypeAlias = Callable[[Any], Callable[[], str]]  # begins the drawing of a Picture; what it gives waits for it, and answers with the SVG
 
 
-def here(picture: Picture) -> Callable[[], str]:
+def svg(picture: Any) -> str:
+    """The drawing of a Picture. What draws is imported here, so that the second process is begun before the first imports anything."""
+    from sae_bench_htopk import lines
+
+    return lines.svg(picture)
+
+
+def here(picture: Any) -> Callable[[], str]:
     """Draws it when it is asked for, in this process."""
-    return partial(lines.svg, picture)
+    return partial(svg, picture)
 
 
 @contextmanager
@@ -28,9 +32,9 @@ def aside() -> Iterator[Draw]:
         yield here
         return
 
-    def draw(picture: Picture) -> Callable[[], str]:
+    def draw(picture: Any) -> Callable[[], str]:
         try:
-            return partial(drawn, pool.submit(lines.svg, picture), picture)
+            return partial(drawn, pool.submit(coloured, variants(), picture), picture)
         except (BrokenProcessPool, OSError):
             return here(picture)
 
@@ -43,22 +47,37 @@ def aside() -> Iterator[Draw]:
 def process() -> ProcessPoolExecutor | None:
     """The second process, begun, since it has much to import; None where semaphores or processes are refused."""
     try:
-        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin, initargs=(list(plugins.package("variants").__path__),))
-        pool.submit(os.getpid)
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin)
+        pool.submit(variants)
     except (OSError, ImportError, NotImplementedError, BrokenProcessPool):
         return None
     return pool
 
 
-def begin(variants: Sequence[str]) -> None:
-    """In the second process: variants have the colours that they have in the first, and who interrupts means the first."""
+def begin() -> None:
+    """In the second process: who interrupts means the first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    plugins.package("variants").__path__[:] = variants
 
 
-def drawn(future: Future[str], picture: Picture) -> str:
+def variants() -> list[str]:
+    """The folders of variants that are known; with all that drawing wants imported on the way."""
+    from sae_bench_htopk import lines, plugins
+
+    assert lines
+    return list(plugins.package("variants").__path__)
+
+
+def coloured(folders: Sequence[str], picture: Any) -> str:
+    """In the second process the drawing of a Picture, where variants have the colours that they have in the first."""
+    from sae_bench_htopk import plugins
+
+    plugins.package("variants").__path__[:] = folders
+    return svg(picture)
+
+
+def drawn(future: Future[str], picture: Any) -> str:
     """What the second process made, or this one if that is gone."""
     try:
         return future.result()
     except BrokenProcessPool:
-        return lines.svg(picture)
+        return svg(picture)

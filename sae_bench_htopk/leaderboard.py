@@ -72,7 +72,7 @@ def build(root: Path, suite: str) -> Path:
 def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Draw = drawing.here) -> list[Path]:
     """Writes the page of every suite that has records, or of those wanted, and the index; returns all of their paths.
 
-    Raises RecordError of the first suite that has damaged records, once all others are written.
+    Raises RecordError of the first suite that has damaged records, once the pages of all others are written; the index then stays as it was.
     """
     lines, svgs, failed = dict[str, index.Line | None](), Drawings(), list[InputError]()
     for suite in suites(root) if wanted is None else wanted:
@@ -84,10 +84,9 @@ def build_all(root: Path, wanted: Sequence[str] | None = None, draw: drawing.Dra
         lines[suite] = index.line_of(board)
         svgs |= begun
     finish(svgs)
-    there = [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
     if failed:
         raise failed[0]
-    return there
+    return [*(root / f"{suite}.md" for suite in lines), storage.write(root / "README.md", index_of(root, lines))]
 
 
 def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:

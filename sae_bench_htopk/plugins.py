@@ -134,12 +134,18 @@ def plain_constants(tree: ast.Module) -> dict[str, ast.expr]:
     return {name: named[name] for name in plain if times[name] == 1}
 
 
+@functools.lru_cache
+def constants_of(path: Path) -> dict[str, ast.expr]:
+    """The same of a file, which several metrics import."""
+    return plain_constants(ast.parse(path.read_text(encoding="utf-8")))
+
+
 def imported_constants(tree: ast.Module) -> dict[str, ast.expr]:
     """The same of what it imports from the core."""
     found: dict[str, ast.expr] = {}
     for node in (node for node in tree.body if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sae_bench_htopk.")):
         if (path := Path(__file__).parent / f"{str(node.module).split('.')[1]}.py").is_file():
-            theirs = plain_constants(ast.parse(path.read_text(encoding="utf-8")))
+            theirs = constants_of(path)
             found |= {alias.asname or alias.name: theirs[alias.name] for alias in node.names if alias.name in theirs}
     return found
 
