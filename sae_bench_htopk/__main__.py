@@ -4,6 +4,7 @@ python -m sae_bench_htopk run suites/quickstart.yaml
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -86,8 +87,6 @@ def run_or_plan(options: argparse.Namespace) -> int:
 
 def rebuild(options: argparse.Namespace) -> int:
     """Writes every page anew, or compares them with their records, or prints the records' numbers."""
-    import gc
-
     gc.disable()  # records are millions of objects, none of which is let go: to look through them for any that are takes longer than reading them
     try:
         return from_records(options)
@@ -201,4 +200,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # what is left goes with the process; to look through it for garbage first takes a second where there are many records
+    sys.exit(code)

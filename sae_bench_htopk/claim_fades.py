@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import
 
 from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board
@@ -15,7 +15,7 @@ from sae_bench_htopk.group_tables import first_place, of_row
 from sae_bench_htopk.leads import Lead, Noise
 from sae_bench_htopk.saes import Sae
 
-Z = float(stats.norm.ppf((1 + leads.LEVEL) / 2))  # standard errors in half an interval
+Z = float(special.ndtri((1 + leads.LEVEL) / 2))  # standard errors in half an interval
 
 
 class End(NamedTuple):

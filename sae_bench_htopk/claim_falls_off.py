@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.evidence import Comparison, Match
@@ -44,7 +44,7 @@ class FallsOff:
 def exponential(on: str, what: str, found: Sequence[Mapping[str, Any]]) -> Comparison:
     """Vuong's test: z above 0 speaks for the power law, below for the exponential."""
     z = sorted(float(fit["exponential"]["z"]) for fit in found)
-    return Comparison(on, what, f"z {z[0]:+.1f} to {z[-1]:+.1f}", float(stats.norm.sf(z[0])), float(stats.norm.cdf(z[-1])), note=DRAWN)
+    return Comparison(on, what, f"z {z[0]:+.1f} to {z[-1]:+.1f}", float(special.ndtr(-z[0])), float(special.ndtr(z[-1])), note=DRAWN)
 
 
 def lognormal(on: str, what: str, found: Sequence[Mapping[str, Any]]) -> Comparison:

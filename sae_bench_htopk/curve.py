@@ -6,22 +6,14 @@ which ev lies for 95% of the draws of documents. A metric of that name that keep
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from sae_bench_htopk.axes import End, finish, name_lines, y_ticks
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.markdown import fold, words
-from sae_bench_htopk.palette import GREY, look
 from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import EV, Sae, spread
 
@@ -42,7 +34,7 @@ class Budget(NamedTuple):
 class Curve(Picture):
     """One panel: a line for each SAE, and a marker where it is read at the k that it was trained at."""
 
-    code: ClassVar[Path] = Path(__file__)
+    module: ClassVar[str] = "draw_curve"
     budgets: tuple[Budget, ...] = ()  # one for each point
 
     def csv(self) -> str:
@@ -55,49 +47,6 @@ class Curve(Picture):
             x, y, *band = ["" if number is None else f"{number:.6g}" for number in (point.x, point.y, point.spread, budget.low, budget.high)]
             writer.writerow([point.line, point.variant, budget.k, x, y, budget.seeds, *band, point.note])
         return file.getvalue()
-
-    def band(self, point: Point, budget: Budget) -> tuple[float, float]:
-        """Between which heights its line is shaded: over documents for one seed, over seeds for several; nothing if neither is known."""
-        if budget.low is not None and budget.high is not None:
-            return self.height(budget.low), self.height(budget.high)
-        spread = point.spread or 0.0
-        return self.height(point.y - spread), self.height(point.y + spread)
-
-    def draw(self) -> Figure:
-        """Names at the ends of the lines; a marker for each of so many budgets would hide them."""
-        figure = Figure(figsize=(9.2, 5.6), layout="constrained")
-        axis = figure.subplots()
-        ends = draw_lines(axis, self)
-        axis.set_ylim(*self.limits())
-        axis.set_yticks(*y_ticks(self))
-        ticks = sorted({2 ** round(math.log2(point.x)) for point in self.points if point.x > 0})
-        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axis.minorticks_off()
-        axis.set_xlabel(f"{self.x} (log scale)", color=GREY)
-        axis.set_ylabel(self.y_title(), color=GREY)
-        finish(axis)
-        name_lines(axis, ends)
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr, call-arg]
-        return figure
-
-
-def draw_lines(axis: Axes, picture: Curve) -> list[End]:
-    """Every SAE in its variant's colour, from the first budget at which anything fires, with its band; returns names, colours and ends."""
-    axis.set_xscale("log", base=2)
-    colours, ends = look({point.variant for point in picture.points}), list[End]()
-    for name, every in groupby(zip(picture.points, picture.budgets, strict=True), key=lambda pair: pair[0].line):
-        pairs = [(point, picture.band(point, budget)) for point, budget in every if point.x > 0]
-        if not pairs:
-            continue
-        line, bands = zip(*pairs, strict=True)
-        colour, marker = colours[line[0].variant]
-        x, y = [point.x for point in line], [picture.height(point.y) for point in line]
-        axis.plot(x, y, color=colour, linewidth=1.8)
-        axis.fill_between(x, [low for low, _ in bands], [high for _, high in bands], color=colour, alpha=0.2, linewidth=0)
-        own = [point for point in line if point.note == TRAINED]
-        axis.plot([p.x for p in own], [picture.height(p.y) for p in own], marker, color=colour, markersize=6.5)
-        ends.append((name, colour, (x[-1], y[-1])))
-    return ends
 
 
 def kept(sae: Sae) -> list[Mapping[str, Any]]:

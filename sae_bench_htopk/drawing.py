@@ -1,5 +1,7 @@
 """Draws figures in a process of their own, while the words of their page are still being made; in this one where that is not to be had."""
 
+import gc
+import importlib
 import multiprocessing
 import os
 import signal
@@ -15,9 +17,9 @@ Draw: TypeAlias = Callable[[Any], Callable[[], str]]  # begins the drawing of a 
 
 def svg(picture: Any) -> str:
     """The drawing of a Picture. What draws is imported here, so that the second process is begun before the first imports anything."""
-    from sae_bench_htopk import lines
+    from sae_bench_htopk.svg import svg
 
-    return lines.svg(picture)
+    return svg(picture)
 
 
 def here(picture: Any) -> Callable[[], str]:
@@ -48,22 +50,30 @@ def process() -> ProcessPoolExecutor | None:
     """The second process, begun, since it has much to import; None where semaphores or processes are refused."""
     try:
         pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin)
+    except (OSError, ImportError, NotImplementedError):
+        return None
+    try:
         pool.submit(variants)
-    except (OSError, ImportError, NotImplementedError, BrokenProcessPool):
+    except (OSError, BrokenProcessPool):
+        pool.shutdown(wait=False)
         return None
     return pool
 
 
 def begin() -> None:
-    """In the second process: who interrupts means the first."""
+    """In the second process: who interrupts means the first; and all that drawing wants is imported, which is then left out of looks for garbage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
+    for name in ("plugins", "svg", "draw_lines"):
+        importlib.import_module(f"sae_bench_htopk.{name}")
+    gc.freeze()
+    gc.enable()
 
 
 def variants() -> list[str]:
-    """The folders of variants that are known; with all that drawing wants imported on the way."""
-    from sae_bench_htopk import lines, plugins
+    """The folders of variants that are known."""
+    from sae_bench_htopk import plugins
 
-    assert lines
     return list(plugins.package("variants").__path__)
 
 

@@ -2,17 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, ClassVar
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from sae_bench_htopk.axes import End, finish, name_lines
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.markdown import Table, rounded
-from sae_bench_htopk.palette import GREY, look
 from sae_bench_htopk.picture import Picture, Point
 from sae_bench_htopk.saes import Sae
 
@@ -27,33 +21,11 @@ QUANTITIES = {  # name in a record -> title of its panel
 class Falloff(Picture):
     """A panel for each quantity; both axes are logarithmic."""
 
-    code: ClassVar[Path] = Path(__file__)
+    module: ClassVar[str] = "draw_falloff"
 
-    def draw(self) -> Figure:
-        """Lines alone, since a marker for each of 60 ranks would hide them; named once, at their ends in the last panel."""
-        figure = Figure(figsize=(14, 4.6), layout="constrained")
-        for axis, title in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.values(), strict=True):
-            ends = draw_panel(axis, [point for point in self.points if point.panel == title])
-            axis.set_title(title, color=GREY, fontsize=11)
-        name_lines(axis, ends)
-        figure.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr, call-arg]
-        return figure
-
-
-def draw_panel(axis: Axes, points: list[Point]) -> list[End]:
-    """One quantity of each SAE by rank; returns where the lines end."""
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    ends: list[End] = []
-    colours = look({point.variant for point in points})
-    for name in dict.fromkeys(point.line for point in points):
-        line = [point for point in points if point.line == name]
-        colour = colours[line[0].variant][0]
-        axis.plot([p.x for p in line], [p.y for p in line], color=colour, linewidth=1.6)
-        ends.append((name, colour, (line[-1].x, line[-1].y)))
-    axis.set_xlabel("rank (log scale)", color=GREY)
-    finish(axis)
-    return ends
+    def y_title(self) -> str:
+        """Its panels are named by their quantities."""
+        return self.y
 
 
 def shown(board: Board) -> list[Sae]:

@@ -1,7 +1,7 @@
 """The figures of a board: each compared column against measured L0."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,9 +20,9 @@ def name_of(column: str) -> str:
     return NAMES.get(column, column.split(".")[1])
 
 
-def pictures(board: Board) -> list[Lines]:
+def pictures(board: Board) -> Iterator[Lines]:
     """Every figure of a column against measured L0 that the records can fill."""
-    return [picture for column in board.columns if (picture := sparsity(board, column)).points]
+    return (picture for column in board.columns if (picture := sparsity(board, column)).points)
 
 
 def sparsity(board: Board, column: str) -> Lines:

@@ -1,6 +1,6 @@
 """Writes the pages of the leaderboard from the records alone, and tells whether the pages that are there are still what they would be."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -38,13 +38,22 @@ def render(root: Path, suite: str, begin: Begin = lambda path, picture: None) ->
 def made(root: Path, suite: str, found: list[records.Record], begin: Begin = lambda path, picture: None) -> Made:
     """The same from these records."""
     board = assemble(found)
-    pictures: list[Picture] = [*figures.pictures(board), figures.relative(board), *sizes.pictures(board), curve.picture(board), falloff.picture(board)]
-    drawn = {picture.name: picture for picture in pictures if picture.points}
-    for name, picture in drawn.items():
-        begin(root / suite / f"{name}.svg", picture)
+    drawn: dict[str, Picture] = {}
+    for picture in (picture for picture in pictures(board) if picture.points):
+        drawn[picture.name] = picture
+        begin(root / suite / f"{picture.name}.svg", picture)
     texts = {root / f"{suite}.md": page(board, drawn)} | {root / suite / f"{name}.csv": picture.csv() for name, picture in drawn.items()}
     texts |= {root / suite / latent_pages.FOLDER / name: f"{GENERATED}\n\n{text}" for name, text in latent_pages.pages(board).items()}
     return texts, {root / suite / f"{name}.svg": picture for name, picture in drawn.items()}, board
+
+
+def pictures(board: Board) -> Iterator[Picture]:
+    """Every figure of a page, one after the other: the first is being drawn while the next is put together."""
+    yield falloff.picture(board)
+    yield curve.picture(board)
+    yield from figures.pictures(board)
+    yield figures.relative(board)
+    yield from sizes.pictures(board)
 
 
 def culprit(root: Path, suite: str, found: list[records.Record], error: Exception) -> records.Record | None:

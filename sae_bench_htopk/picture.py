@@ -4,12 +4,9 @@ import csv
 import hashlib
 import io
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
-
-from matplotlib.figure import Figure
 
 from sae_bench_htopk import frontier, plugins
 from sae_bench_htopk.palette import look
@@ -18,7 +15,7 @@ from sae_bench_htopk.saes import SHOWN
 Scale: TypeAlias = Literal["linear", "log", "unexplained"]  # unexplained: log of 1 - y, for what ends at 1
 TINY = 1e-6  # what a log scale shows of 0
 WORSE = 0.05  # of what the thick lines take: so much is shown beyond them of what is worse
-DRAWING = ("axes.py", "lines.py", "palette.py", "picture.py")  # beside a picture's own module, what every drawing comes through
+DRAWING = ("axes", "palette", "picture", "svg")  # beside a picture's own module, what every drawing comes through
 
 
 class Point(NamedTuple):
@@ -41,8 +38,8 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picture(ABC):
-    """All that a figure is drawn from."""
+class Picture:
+    """All that a figure is drawn from; each kind of figure is a kind of this."""
 
     name: str
     alt: str
@@ -51,7 +48,7 @@ class Picture(ABC):
     better: frontier.Better
     points: tuple[Point, ...]
     scale: Scale = "linear"
-    code: ClassVar[Path]  # the module that draws it
+    module: ClassVar[str]  # which draws it, by a function `draw`; it alone imports what it draws with
 
     def csv(self) -> str:
         """The data, six digits of each number."""
@@ -77,14 +74,10 @@ class Picture(ABC):
         drawn = {p.variant for p in self.points}
         return str({name: how for name, how in look(drawn).items() if name in drawn})
 
-    @abstractmethod
-    def draw(self) -> Figure:
-        """The drawing."""
-
     def stamp(self) -> str:
         """The hash of the data, the words, the colours and the code that draws: two drawings of one stamp show the same."""
-        shared = (Path(__file__).with_name(name) for name in DRAWING)
-        drawn = [self.csv(), self.alt, self.scale, self.colours(), *(plugins.code_of(path) for path in sorted({self.code, *shared}))]
+        code = (plugins.code_of(Path(__file__).with_name(f"{name}.py")) for name in sorted({self.module, *DRAWING}))
+        drawn = [self.csv(), self.alt, self.y_title(), self.scale, self.colours(), *code]
         return hashlib.sha256("\0".join(drawn).encode()).hexdigest()[:32]
 
     def limits(self) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from sae_bench_htopk.records import Record
 from sae_bench_htopk.remembered import remembered
 
 Row: TypeAlias = Mapping[str, Any]
+Way: TypeAlias = tuple[int | None, Selector, Cut, Rank]  # of reading an SAE, whatever the k
 EV, L0, DELTA, SCORE = "explained_variance.ev", "sparsity.l0", "downstream_loss.delta", "downstream_loss.score_mean"
 CKA_SAMPLE = "representational_similarity.cka_sample"
 SHOWN: Mapping[str, tuple[str, Better]] = {  # the columns that stand beside each other wherever variants are compared
@@ -50,6 +51,11 @@ class Number(NamedTuple):
 def value_of(row: Row | None, column: str) -> float | None:
     """One number of a row, if row and number are there."""
     return None if row is None or row["values"].get(column) is None else float(row["values"][column])
+
+
+def way_of(reading: Reading) -> Way:
+    """All that a reading says but its k."""
+    return reading.latents, reading.select, reading.cut, reading.rank
 
 
 def reason_of(row: Row, column: str) -> str:
@@ -89,7 +95,7 @@ class Sae:
     @remembered
     def ks(self, **way: Any) -> list[int]:
         """The budgets that it was read at; `way` is as for `reading`, here and below."""
-        return sorted({r.k for rows in self.rows.values() for r in rows if r == self.reading(r.k, **way)})
+        return sorted({k for seed in self.rows for k in self.by_way(seed).get(way_of(self.reading(0, **way)), ())})
 
     @remembered
     def sizes(self) -> list[int]:
@@ -118,16 +124,31 @@ class Sae:
         near = frontier.on_budget(l0, k)
         if l0 == k or (near and not exact):
             return [(1.0, own)]
-        pairs = [(at, row) for row in self.rows_of(seed, **way) if (at := value_of(row, L0)) is not None and value_of(row, column) is not None]
-        shares = frontier.shares([at for at, _ in pairs], k)
+        places, rows = self.measured_at(seed, column, **way)
+        shares = self.shares(places, k)
         if shares is None:
             return [(1.0, own)] if near else None
-        return [(share, row) for share, (_, row) in zip(shares, pairs, strict=True) if share]
+        return [(share, row) for share, row in zip(shares, rows, strict=True) if share]
 
     @remembered
-    def rows_of(self, seed: int, **way: Any) -> list[Row]:
-        """The rows of one seed that differ in their k alone."""
-        return [row for reading, row in self.rows[seed].items() if reading == self.reading(reading.k, **way)]
+    def measured_at(self, seed: int, column: str, **way: Any) -> tuple[tuple[float, ...], list[Row]]:
+        """(measured L0s, rows) of one seed that have the number, and differ in their k alone."""
+        rows = self.by_way(seed).get(way_of(self.reading(0, **way)), {}).values()
+        pairs = [(at, row) for row in rows if (at := value_of(row, L0)) is not None and value_of(row, column) is not None]
+        return tuple(at for at, _ in pairs), [row for _, row in pairs]
+
+    @remembered
+    def shares(self, places: tuple[float, ...], k: int) -> list[float] | None:
+        """What readings at these L0s count for at k: the same for all columns that have the same readings."""
+        return frontier.shares(places, k)
+
+    @remembered
+    def by_way(self, seed: int) -> Mapping[Way, Mapping[int, Row]]:
+        """The rows of one seed by k, for each way to read."""
+        found: dict[Way, dict[int, Row]] = {}
+        for reading, row in self.rows[seed].items():
+            found.setdefault(way_of(reading), {})[reading.k] = row
+        return found
 
     @remembered
     def seeds_with(self, column: str, k: int, **way: Any) -> list[int]:

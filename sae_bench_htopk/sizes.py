@@ -1,7 +1,7 @@
 """The part of a page on dictionary size: every compared number by the latents in use, at equal L0 and at an equal share of active latents."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from sae_bench_htopk.board import Board
@@ -124,10 +124,10 @@ def file_of(column: str) -> str:
     return "dictionary" if column == EV else f"dictionary_{name_of(column)}"
 
 
-def pictures(board: Board) -> list[Lines]:
+def pictures(board: Board) -> Iterator[Lines]:
     """A figure for each column that has numbers of several sizes."""
-    drawn = [picture(board, column) for column in board.columns]
-    return [one for one in drawn if len({point.x for point in one.points}) > 1]
+    drawn = (picture(board, column) for column in board.columns)
+    return (one for one in drawn if len({point.x for point in one.points}) > 1)
 
 
 def picture(board: Board, column: str) -> Lines:

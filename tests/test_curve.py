@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_bench_htopk import board, curve, leaderboard, records
+from sae_bench_htopk import board, curve, draw_curve, leaderboard, records
 from tests.test_leaderboard import Made, make, page_of, put
 
 MEAN = "sparsity_curve.ev_mean"
@@ -88,7 +88,7 @@ def test_saes_that_end_at_different_budgets_and_a_seed_without_a_curve(tmp_path:
 def test_the_shade_is_over_documents_for_one_seed_and_over_seeds_for_several(root: Path) -> None:
     """In the drawing itself, where the scale is -log(1 - ev): at the first budget whose line is drawn."""
     picture = curve.picture(board.assemble(records.read_all(root / "small")))
-    (axis,) = picture.draw().axes
+    (axis,) = draw_curve.draw(picture).axes
     corners = [shade.get_paths()[0].vertices for shade in axis.collections]
     first = [sorted({float(y) for x, y in corner if x == corner[:, 0].min()}) for corner in corners]
     by_name = dict(zip(dict.fromkeys(point.line for point in picture.points), first, strict=True))
@@ -113,4 +113,4 @@ def test_no_curves_no_figure(tmp_path: Path) -> None:
 
 def test_it_is_drawn_by_its_own_code() -> None:
     """So that a change of the drawing is a change of the stamp."""
-    assert curve.Curve.code.name == "curve.py" and not curve.picture(board.assemble([make()])).points
+    assert curve.Curve.module == "draw_curve" and not curve.picture(board.assemble([make()])).points

@@ -54,7 +54,7 @@ def test_its_figure_is_drawn_and_stamped_by_its_own_code(tmp_path: Path) -> None
     leaderboard.build_all(root)
     assert "log scale" in (root / "small" / "falloff.svg").read_text(encoding="utf-8")
     assert len((root / "small" / "falloff.csv").read_text(encoding="utf-8").splitlines()) > 60
-    assert falloff.Falloff.code.name == "falloff.py"
+    assert falloff.Falloff.module == "draw_falloff"
     assert not falloff.picture(board.assemble([make()])).points and "Do latents follow a power law" not in page_of(put(tmp_path / "other", [make()]))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_bench_htopk import captions, figures, leaderboard, lines, saes, sizes
+from sae_bench_htopk import captions, draw_lines, figures, leaderboard, lines, saes, sizes
 from sae_bench_htopk.board import assemble
 from sae_bench_htopk.picture import Point
 from tests.test_areas import of
@@ -43,7 +43,7 @@ def test_a_line_that_leaves_the_picture_is_named_where_it_leaves() -> None:
     leaving = [Point("", "c", "c", "control", x, y, None, "", False) for x, y in ((1.0, 0.52), (2.0, 0.53), (4.0, -3.0))]
     gone = [Point("", "g", "g", "control", x, -5.0, None, "", False) for x in (1.0, 2.0)]
     picture = lines.Lines("name", "words", "measured L0", saes.EV, "higher", (*points, *leaving, *gone), "linear")
-    ends = lines.draw_panel(picture.draw().axes[0], picture, picture.points)
+    ends = draw_lines.draw_panel(draw_lines.draw(picture).axes[0], picture, picture.points)
     assert {name: end for name, _, end in ends} == {"v": (4, 0.9), "c": (2, 0.53)}
 
 
@@ -51,9 +51,9 @@ def test_lines_of_one_variant_are_dashed_apart_and_named_once() -> None:
     """Pruned over two bases in two panels: two dashes, and each name in the last panel alone."""
     board = assemble([borrowed(make("topk", 32)), of_base(make("batchtopk", 32))])
     picture = sizes.picture(board, saes.EV)
-    styles = lines.patterns(picture.points)
+    styles = draw_lines.patterns(picture.points)
     assert len({str(style) for (line, _), style in styles.items() if line.startswith("pruned_vanilla")}) == 2
-    left, right = picture.draw().axes
+    left, right = draw_lines.draw(picture).axes
     named = [[text.get_text() for text in axis.texts] for axis in (left, right)]
     assert named[0] == [] and sorted(named[1]) == sorted({point.line for point in picture.points})
     assert "Further dashes" in captions.show(board, picture) and "Further dashes" not in captions.show(board, figures.sparsity(board, saes.EV))

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -9,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from sae_bench_htopk import board, drawing, index, leaderboard, lines, plugins
+from sae_bench_htopk import board, drawing, index, leaderboard, plugins
 from sae_bench_htopk.__main__ import main
 from sae_bench_htopk.lines import Lines
 from sae_bench_htopk.picture import Point
 from sae_bench_htopk.records import RecordError
+from sae_bench_htopk.svg import svg
 from tests.test_leaderboard import borrowed, make, put, suite
 
 PICTURE = Lines("name", "words", "x", "explained_variance.ev", "higher", tuple(Point("", "a", "a", "single", x, x / 9, None, "", True) for x in (1.0, 2.0)))
@@ -51,7 +54,7 @@ def test_the_command_makes_one_suite_or_all(tmp_path: Path, capsys: pytest.Captu
 def test_the_second_process_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the byte; on a machine of one core there is none."""
     with drawing.aside() as draw:
-        assert draw(PICTURE)() == lines.svg(PICTURE)
+        assert draw(PICTURE)() == svg(PICTURE)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     with drawing.aside() as draw:
         assert draw is drawing.here
@@ -72,7 +75,7 @@ def test_a_second_process_that_is_gone_costs_time_and_no_figure(monkeypatch: pyt
         gone = draw(PICTURE)
         with pytest.raises(BrokenProcessPool):
             ending.result()
-        assert gone() == draw(PICTURE)() == lines.svg(PICTURE)
+        assert gone() == draw(PICTURE)() == svg(PICTURE)
 
 
 def test_without_semaphores_figures_are_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +87,13 @@ def test_without_semaphores_figures_are_drawn_here(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(drawing, "ProcessPoolExecutor", refused)
     with drawing.aside() as draw:
         assert draw is drawing.here
+
+
+def test_the_first_process_imports_nothing_to_draw_with() -> None:
+    """Nor scipy.stats: both cost every `leaderboard` half a second."""
+    asked = "import sys; from sae_bench_htopk import leaderboard; print(*(name for name in ('matplotlib', 'scipy.stats', 'scipy') if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert found.stdout.split() == ["scipy"]
 
 
 def test_a_damaged_suite_keeps_no_other_from_its_page(tmp_path: Path) -> None:
