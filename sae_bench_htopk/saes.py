@@ -140,7 +140,7 @@ class Sae:
     @remembered
     def shares(self, places: tuple[float, ...], k: int) -> list[float] | None:
         """What readings at these L0s count for at k: the same for all columns that have the same readings."""
-        return frontier.shares(places, k)
+        return frontier.shares(list(places), k)
 
     @remembered
     def by_way(self, seed: int) -> Mapping[Way, Mapping[int, Row]]:
