@@ -86,7 +86,9 @@ def coloured(folders: Sequence[str], picture: Any) -> str:
 
 
 def drawn(future: Future[str], picture: Any) -> str:
-    """What the second process made, or this one if that is gone."""
+    """What the second process made, or this one if that is gone or has not come to it."""
+    if future.cancel():
+        return svg(picture)
     try:
         return future.result()
     except BrokenProcessPool:

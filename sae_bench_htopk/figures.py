@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from sae_bench_htopk import frontier
 from sae_bench_htopk.board import Board
@@ -44,8 +45,8 @@ def relative(board: Board) -> Ratio:
     thick = [point for point in sparsity(board, EV).points if point.kind in ("envelope", "single")]
     lines = [[point for point in thick if point.line == name] for name in dict.fromkeys(point.line for point in thick)]
     found = []
-    for point in thick if len(lines) > 1 else []:
-        left = 1 - max((height for line in lines if (height := at(line, point)) is not None), default=point.y)
+    best = np.fmax.reduce([np.array([point.y for point in thick]), *(heights(line, thick) for line in lines)])
+    for point, left in zip(thick, (1 - best).tolist(), strict=True) if len(lines) > 1 else []:
         if left > 0:
             found.append(point._replace(y=max((1 - point.y) / left, 1.0), spread=None if point.spread is None else point.spread / left))
     words = "Unexplained variance of each variant over that of the best at the same measured L0 (lower is better, 1 is the best)"
@@ -59,19 +60,19 @@ def scale_of(column: str, points: Sequence[Point]) -> Scale:
     return "log" if column == DELTA and all(point.y > 0 for point in points) else "linear"
 
 
-def at(line: Sequence[Point], point: Point) -> float | None:
-    """The height of a line where a point is, L0s within 2% of one budget being the same."""
-    return frontier.at_budget([p.place() for p in line], [p.y for p in line], point.place())
+def heights(line: Sequence[Point], points: Sequence[Point]) -> Float[np.ndarray, " points"]:
+    """A line's heights where points are, L0s within 2% of one budget being the same; NaN beyond the line."""
+    return frontier.along([p.place() for p in line], [p.y for p in line], np.array([p.place() for p in points]))
 
 
 def envelope(lines: Sequence[Sequence[Point]], name: str, better: frontier.Better) -> list[Point]:
     """The readings that no other of the lines passes, between its own readings, at the same L0."""
-    found = []
+    found, sign = list[Point](), 1 if better == "higher" else -1
     for line in lines:
-        for point in line:
-            others = [at(other, point) for other in lines if other is not line]
-            if all(other is None or (point.y >= other if better == "higher" else point.y <= other) for other in others):
-                found.append(point._replace(line=name, kind="envelope"))
+        own, passed = np.array([point.y for point in line]), np.zeros(len(line), bool)
+        for other in lines:
+            passed |= (other is not line) & (sign * heights(other, line) > sign * own)  # beyond the other line it is not
+        found += [point._replace(line=name, kind="envelope") for point, beaten in zip(line, passed, strict=True) if not beaten]
     return sorted(found, key=lambda point: point.x)
 
 

@@ -75,12 +75,6 @@ def along(l0: ArrayLike, value: ArrayLike, places: NDArray[np.float64]) -> NDArr
     return np.where(inside, np.interp(wanted, x, y), np.nan)
 
 
-def at_budget(l0: ArrayLike, value: ArrayLike, k: int | float) -> float | None:
-    """The value at L0 = k, by `along`; None outside the readings."""
-    (found,) = along(l0, value, np.array([float(k)]))
-    return None if np.isnan(found) else float(found)
-
-
 def shares(l0: ArrayLike, k: int | float) -> list[float] | None:
     """What each reading counts for in the value at L0 = k, which is linear in the values; None outside the readings."""
     x = np.array(l0, dtype=np.float64).ravel()

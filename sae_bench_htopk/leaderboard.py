@@ -110,8 +110,8 @@ def write(root: Path, suite: str, draw: drawing.Draw) -> tuple[Board, Drawings]:
 
 
 def finish(svgs: Drawings) -> None:
-    """Writes the figures that were begun."""
-    for path, svg in svgs.items():
+    """Writes the figures that were begun: from the last, while a second process goes on from the first."""
+    for path, svg in reversed(svgs.items()):
         storage.write(path, svg())
 
 

@@ -1,12 +1,15 @@
 """Figures from synthetic records: what is drawn where, how lines are told apart and named, and that every figure has its data."""
 
 import csv
+import math
+import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sae_bench_htopk import captions, draw_lines, figures, leaderboard, lines, saes, sizes
+from sae_bench_htopk import captions, draw_lines, figures, frontier, leaderboard, lines, saes, sizes
 from sae_bench_htopk.board import assemble
 from sae_bench_htopk.picture import Point
 from tests.test_areas import of
@@ -45,6 +48,23 @@ def test_a_line_that_leaves_the_picture_is_named_where_it_leaves() -> None:
     picture = lines.Lines("name", "words", "measured L0", saes.EV, "higher", (*points, *leaving, *gone), "linear")
     ends = draw_lines.draw_panel(draw_lines.draw(picture).axes[0], picture, picture.points)
     assert {name: end for name, _, end in ends} == {"v": (4, 0.9), "c": (2, 0.53)}
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_envelope_is_of_readings_that_no_other_line_passes(better: frontier.Better) -> None:
+    """Of lines of random heights and reaches, against the definition point by point: what ends before a reading does not pass it."""
+    source = random.Random(0)
+    ks = [[k for k in (1, 2, 4, 8, 16, 32) if source.random() < 0.7] for _ in range(12)]
+    every = [[Point("", f"l{n}", "v", "sae", float(k), source.random(), None, "", False, k) for k in of] for n, of in enumerate(ks) if of]
+
+    def passes(other: list[Point], point: Point) -> bool:
+        if not other[0].x <= point.x <= other[-1].x:
+            return False
+        height = np.interp(math.log(point.x), [math.log(p.x) for p in other], [p.y for p in other])
+        return bool(height > point.y if better == "higher" else height < point.y)
+
+    wanted = {(p.x, p.y) for line in every for p in line if not any(passes(other, p) for other in every if other is not line)}
+    assert {(p.x, p.y) for p in figures.envelope(every, "v", better)} == wanted and 0 < len(wanted) < sum(map(len, every))
 
 
 def test_lines_of_one_variant_are_dashed_apart_and_named_once() -> None:

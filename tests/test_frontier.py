@@ -53,23 +53,28 @@ def test_no_points_and_wrong_points() -> None:
         frontier.non_dominated([(1, 2, 3)], ("lower", "higher"))
 
 
+def at(l0: list[float], value: list[float], k: float) -> float:
+    """The height of one curve at one L0."""
+    return float(frontier.along(l0, value, np.array([float(k)]))[0])
+
+
 def test_interpolation_is_linear_in_log_l0() -> None:
     """Half way between 4 and 16 is 8."""
-    assert frontier.at_budget([16, 4], [0.9, 0.5], 8) == pytest.approx(0.7)
-    assert frontier.at_budget([4, 16], [0.5, 0.9], 16) == pytest.approx(0.9)
+    assert at([16, 4], [0.9, 0.5], 8) == pytest.approx(0.7)
+    assert at([4, 16], [0.5, 0.9], 16) == pytest.approx(0.9)
 
 
 def test_nothing_is_extrapolated() -> None:
     """Below, above, and where there is nothing."""
-    assert frontier.at_budget([4, 16], [0.5, 0.9], 3.9) is None
-    assert frontier.at_budget([4, 16], [0.5, 0.9], 17) is None
-    assert frontier.at_budget([], [], 4) is None
-    assert frontier.at_budget([4, 16], [NAN, 0.9], 8) is None
+    assert math.isnan(at([4, 16], [0.5, 0.9], 3.9))
+    assert math.isnan(at([4, 16], [0.5, 0.9], 17))
+    assert math.isnan(at([], [], 4))
+    assert math.isnan(at([4, 16], [NAN, 0.9], 8))
 
 
 def test_readings_at_one_l0_are_averaged() -> None:
     """A saturated SAE gives the same L0 at several k."""
-    assert frontier.at_budget([8, 8, 2], [0.6, 0.8, 0.1], 8) == pytest.approx(0.7)
+    assert at([8, 8, 2], [0.6, 0.8, 0.1], 8) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(("l0", "stands"), [(32.0, True), (32.6, True), (31.4, True), (32.7, False), (31.3, False), (0.0, False)])
