@@ -7,6 +7,7 @@ from sae_bench_htopk import chapters, claims_page, contrasts, disputes, dominanc
 from sae_bench_htopk.alike import STABILITY, stability
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
+from sae_bench_htopk.column_words import columns_of
 from sae_bench_htopk.controls import CONTROLS
 from sae_bench_htopk.markdown import fold, words
 from sae_bench_htopk.picture import Picture
@@ -125,7 +126,7 @@ def meanings(board: Board) -> list[str]:
     titles = {column: f" ({title})" for column, (title, _) in SHOWN.items()}
     lines = []
     for metric in dict.fromkeys(column.partition(".")[0] for column in known):
-        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in plugins.columns(metric_of(metric))} if order_of(metric) else {}
+        said = {f"{metric}.{c.name}": f"{c.meaning}; {c.better} is better" for c in columns_of(metric_of(metric))} if order_of(metric) else {}
         columns = [column for column in said or known if column in known and column.startswith(f"{metric}.")]
         lines += [f"- `{column}`{titles.get(column, '')}: {said.get(column, 'unknown metric').replace('; neither is better', '')}" for column in columns]
     return lines

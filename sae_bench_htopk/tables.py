@@ -10,6 +10,7 @@ from typing import Any, get_args
 from sae_bench_htopk import areas, costs, dominance, plugins
 from sae_bench_htopk.asked import metric_of
 from sae_bench_htopk.board import Board
+from sae_bench_htopk.column_words import columns_of
 from sae_bench_htopk.contract import Missing, Selector
 from sae_bench_htopk.markdown import Table, fold, rounded
 from sae_bench_htopk.saes import EV, L0, SHOWN, Number, Sae
@@ -119,7 +120,7 @@ def measured_k(sae: Sae, columns: Sequence[str]) -> int | None:
 
 def order_of(metric: str) -> list[str]:
     """A metric's column keys in its own order; none if there is no such metric here."""
-    return [f"{metric}.{column.name}" for column in plugins.columns(metric_of(metric))] if metric_of(metric) in plugins.names("metrics") else []
+    return [f"{metric}.{column.name}" for column in columns_of(metric_of(metric))] if metric_of(metric) in plugins.names("metrics") else []
 
 
 def details(board: Board) -> list[str]:

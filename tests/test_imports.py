@@ -28,7 +28,7 @@ ORDER = [
         "board", "markdown", "tables", "sentences", "figures", "falloff", "sizes", "nested", "curve", "page", "leaderboard", "definitions", "alike",
         "leads", "pairs", "origins", "label_tables", "group_tables", "interpretable", "latent_pages", "earlier", "shorter",
         "significance", "identical", "declarations", "contrasts",
-        "palette", "picture", "axes", "lines", "draw_lines", "draw_curve", "draw_falloff", "svg", "captions", "chapters",
+        "column_words", "palette", "picture", "axes", "lines", "draw_lines", "draw_curve", "draw_falloff", "svg", "captions", "chapters",
         "seconds", "areas", "costs", "dominance", "gaps", "answer_best", "answer_budgets", "answer_costs", "answer_interpretable", "answer_nested",
         "evidence", "cut_down", "claims", "judging", "claims_page",
         "claim_ahead", "claim_as_good", "claim_cost", "claim_fades", "claim_falls_off", "claim_fewer_dead", "claim_frontier", "claim_keeps", "claim_ordering",

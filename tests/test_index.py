@@ -13,6 +13,7 @@ import pytest
 
 from sae_bench_htopk import board, drawing, index, leaderboard, plugins
 from sae_bench_htopk.__main__ import main
+from sae_bench_htopk.column_words import columns_of
 from sae_bench_htopk.lines import Lines
 from sae_bench_htopk.picture import Point
 from sae_bench_htopk.records import RecordError
@@ -145,10 +146,10 @@ def test_columns_of_any_shape_are_those_of_the_class(shape: str, tmp_path: Path,
         ]
     (tmp_path / f"shape_{shape}.py").write_text(f'"""A metric."""\n{body}\n')
     plugins.add_folder("metrics", tmp_path)
-    assert plugins.columns(f"shape_{shape}") == plugins.metric(f"shape_{shape}").columns
+    assert columns_of(f"shape_{shape}") == plugins.metric(f"shape_{shape}").columns
 
 
 def test_columns_are_read_as_they_are() -> None:
     """Without importing a metric the same as with it; of a metric that computes its columns too."""
     for name in plugins.names("metrics"):
-        assert plugins.columns(name) == plugins.metric(name).columns
+        assert columns_of(name) == plugins.metric(name).columns
