@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from sae_bench_htopk.saes import EV, Number, Sae
 STEADY = 0.02  # a relative change in the variance that is left unexplained below which more text is said to change little; ours
 METHOD = (
     "Each SAE trained anew on fewer tokens, with a learning rate that falls to 0 at its own end, beside the one of this page, each by its native selector, "
-    "read at the k nearest to its own, over the seeds that both have. Unexplained: the fraction of variance unexplained, 1 - EV."
+    "read at the k nearest to its own at which both have a number, over the seeds that both have. Unexplained: the fraction of variance unexplained, 1 - EV."
 )
 
 
@@ -53,16 +54,13 @@ def together(board: Board, stage: Board) -> tuple[Board, Board]:
 
 
 def changes(board: Board, stage: Board) -> list[Change]:
-    """Each SAE that both have, with a number at the same k in both."""
+    """Each SAE that both have, at the k nearest to its own at which both have a number: an L0 that training came to may reach no further than the next."""
     late, early = together(board, stage)
     found = []
-    for sae in late.saes:
-        twin, k = next((other for other in early.everything if other.is_like(sae)), None), late.own_k(sae)
-        if twin is None or k is None:
-            continue
-        before, after = twin.at(EV, k), sae.at(EV, k)
-        if isinstance(before, Number) and isinstance(after, Number):
-            found.append(Change(sae, k, before, after))
+    for sae, twin in ((sae, twin) for sae in late.saes for twin in early.everything if twin.is_like(sae)):
+        numbers = ((k, twin.at(EV, k), sae.at(EV, k)) for k in sorted(sae.ks(), key=lambda k: abs(math.log(k / sae.budget))))
+        both = (Change(sae, k, before, after) for k, before, after in numbers if isinstance(before, Number) and isinstance(after, Number))
+        found += list(islice(both, 1))
     return found
 
 
@@ -96,7 +94,9 @@ def turned(board: Board, stage: Board) -> str:
     found = (
         f"{len(other)} of the {len(both)} primary contrasts that could be tested on both come out otherwise: {'; '.join(other)}"
         if other
-        else (f"all {len(both)} primary contrasts that could be tested on both come out the same")
+        else "the 1 primary contrast that could be tested on both comes out the same"
+        if len(both) == 1
+        else f"all {len(both)} primary contrasts that could be tested on both come out the same"
     )
     return f"Over the seeds that both have, {found}."
 

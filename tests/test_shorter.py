@@ -127,6 +127,16 @@ def test_little_and_much_change_are_told_apart() -> None:
         assert f"{100 * (0.5 - after) / 0.5:+.1f}%" in said and "2 times the tokens" in said
 
 
+def test_an_sae_that_does_not_reach_the_k_nearest_to_its_own_is_compared_at_the_next() -> None:
+    """Its L0 at k = 32 is 27 after the longer training, so that both have a number at 16 alone."""
+    longer = of(200, 0.6)
+    for row in (row for row in longer["rows"] if row["reading"]["k"] == 32):
+        row["values"] |= {EV: 0.9, "sparsity.l0": 27.0}
+    board = assemble([of(100, 0.5), longer])
+    (change,) = shorter.changes(board, board.earlier[0])
+    assert change.k == 16 and change.relative() == pytest.approx(-0.2)
+
+
 def test_each_sae_is_compared_on_the_seeds_that_it_has_in_both() -> None:
     """A shorter run half done: seed 1 of one SAE is far from its seed 0, and not there yet."""
     made = [of(100, 0.5), of(200, 0.5), of(200, 0.9, 1)]
@@ -153,7 +163,7 @@ def test_primary_contrasts_that_turn_are_named_with_both_outcomes() -> None:
     assert "topk k=8 against batchtopk k=8 in EV at k = 8 (batchtopk k=8 ahead on fewer tokens, topk k=8 ahead on all)" in said
     assert "matryoshka k=8 against batchtopk k=8 in EV at k = 8 (batchtopk k=8 ahead on fewer tokens, not significant on all)" in said
     (same,) = [part for part in shorter.section(assemble(declaring(made, declared[2]))) if part.startswith("Over the seeds")]
-    assert same == "Over the seeds that both have, all 1 primary contrasts that could be tested on both come out the same."
+    assert same == "Over the seeds that both have, the 1 primary contrast that could be tested on both comes out the same."
     assert not [part for part in shorter.section(assemble(made)) if part.startswith("Over the seeds")]
 
 
