@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from scipy import special  # scipy.stats takes half a second to import
+from scipy import special  # scipy.stats is slow to import
 
 from sae_bench_htopk import leads
 from sae_bench_htopk.board import Board

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy import special  # scipy.stats takes half a second to import
+from scipy import special  # scipy.stats is slow to import
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.evidence import Comparison, Match

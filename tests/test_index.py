@@ -91,7 +91,7 @@ def test_without_semaphores_figures_are_drawn_here(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_first_process_imports_nothing_to_draw_with() -> None:
-    """Nor scipy.stats: both cost every `leaderboard` half a second."""
+    """Nor scipy.stats: both are slow to import."""
     asked = "import sys; from sae_bench_htopk import leaderboard; print(*(name for name in ('matplotlib', 'scipy.stats', 'scipy') if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert found.stdout.split() == ["scipy"]
