@@ -10,9 +10,10 @@ from sae_bench_htopk.markdown import Table, words
 from sae_bench_htopk.saes import Sae
 
 STABILITY = (
-    "Two seeds of one SAE are compared latent by latent, live ones only, by the cosine of their decoder rows. MMCS: the mean over latents of the "
-    "nearest one's cosine in the other seed, both ways together. Matched: the mean cosine of matched pairs, by an assignment of each latent to one "
-    "(hungarian), or for many latents of those alone that are each other's nearest (mutual). Shared: matched pairs above 0.7 in decoder and encoder, "
+    "Two seeds of one SAE are compared latent by latent, live ones only (which fire on calibration text at the SAE's own budget), by the cosine of their "
+    "decoder rows. MMCS: the mean over latents of the nearest one's cosine in the other seed, both ways together. Matched: the mean cosine of matched pairs, "
+    "by an assignment of each latent to one (hungarian), or for many latents of those alone that are each other's nearest (mutual). Shared: matched pairs "
+    "above 0.7 in decoder and encoder, "
     "over the smaller number of live latents. In parentheses what as many random rows come to, their encoder tied to their decoder. ± is over pairs "
     "of seeds, which share seeds; all see one stream of text, so other text is in no number here."
 )

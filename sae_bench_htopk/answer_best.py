@@ -11,8 +11,7 @@ from sae_bench_htopk.sizes import budgets, compared
 
 def by_sparsity(board: Board, column: str) -> str:
     """The winner at each budget, and by how much it leads the next variant; empty if nothing has the number."""
-    bests = {k: best for k in board.ks if (best := board.best(column, k))}
-    if not bests:
+    if not (bests := board.winners(column)):
         return ""
     leads: dict[object, Gap] = {k: winning(column, k, best.sae, best.next[0]) for k, best in bests.items() if best.next}
     alone = [k for k, best in bests.items() if not best.next]
@@ -21,7 +20,13 @@ def by_sparsity(board: Board, column: str) -> str:
     ahead = f" Lead over the next variant: {reach([one.value for one in leads.values()])}, {surely(leads)}." if leads else ""
     rivals = f" No rival at {words(alone)}." if alone else ""
     won = grouped({k: best.sae.variant for k, best in bests.items()}, "at")
-    return f"**Best {name}** ({title}, {better} is better) by measured L0, all {board.latents:,} latents: {won}.{ahead}{rivals}"
+    return f"**Best {name}** ({title}, {better} is better) by measured L0, all {board.latents:,} latents: {won}.{ahead}{rivals}{fewer(board, column)}"
+
+
+def fewer(board: Board, column: str) -> str:
+    """Where nobody is best, since another is better with fewer codes."""
+    found = board.passed(column)
+    return f" Nobody at {words(found)}: with fewer codes {words(dict.fromkeys(sae.variant for sae, _ in found.values()))} does better." if found else ""
 
 
 def grouped(winners: Mapping[int, str], where: str) -> str:

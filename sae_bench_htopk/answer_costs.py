@@ -7,6 +7,7 @@ from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.contrasts import Result, verdicts
 from sae_bench_htopk.costs import Cost, costs
 from sae_bench_htopk.saes import EV
+from sae_bench_htopk.seconds import overlapping
 
 LISTED = 6  # variants whose costs are still read one by one
 
@@ -75,5 +76,7 @@ def spent(cost: Cost, timed: bool) -> str:
 
 def where(found: Collection[Cost]) -> str:
     """On what device, and with how many threads, which are the same for all whose seconds may be compared."""
-    said = next(record["provenance"] for cost in found for sae in cost.used for record in sae.records)
-    return f" ({said.get('device')}, {said.get('threads')} thread{'s' * (said.get('threads') != 1)})"
+    used = [record for cost in found for sae in cost.used for record in sae.records]
+    said = used[0]["provenance"]
+    shared = ", other seeds being trained at the same time" if overlapping(used) else ""
+    return f" ({said.get('device')}, {said.get('threads')} thread{'s' * (said.get('threads') != 1)}{shared})"

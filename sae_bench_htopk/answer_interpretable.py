@@ -2,23 +2,30 @@
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.gaps import Gap, surely, winning
-from sae_bench_htopk.interpretable import SCORES, futile
+from sae_bench_htopk.interpretable import JUDGED, OF_JUDGED, SCORES, bests, futile, hopeless
 from sae_bench_htopk.label_tables import untrained
 from sae_bench_htopk.markdown import rounded
-from sae_bench_htopk.saes import COMPARED
+from sae_bench_htopk.saes import Number, Sae
 
 
 def most_interpretable(board: Board) -> str:
     """At the k at which dictionary sizes are compared; each lead is over the best of the other variants."""
     k, parts, gaps = board.anchor, [], dict[object, Gap]()
-    for column in (column for column in SCORES if column in COMPARED):
-        if (best := board.best(column, k)) and best.next:
-            name = SCORES[column][0]
-            gaps[name] = winning(column, k, best.sae, best.next[0])
-            parts.append(f"{name} **{best.sae.variant}** (by {rounded(gaps[name].value, digits=2)})")
-    if not parts:
+    for column, best, other in bests(board, k):
+        name = SCORES[column][0]
+        gaps[name] = winning(column, k, best, other)
+        parts.append(f"{name} **{board.label(best)}** (by {rounded(gaps[name].value, digits=2)}{judged(best, column, k)})")
+    nobody = [f"in {SCORES[column][0]} nobody is better than the untrained SAE" for column in hopeless(board, k)]
+    if not parts + nobody:
         return ""
     worse, told = futile(board, k)
     floor = f" {worse} of {told} scores are no better than the untrained SAE's." if told else ""
     floor = floor if untrained(board) else " There is no untrained SAE to compare with."
-    return f"**Most interpretable without a judge** at an L0 of {k}: {', '.join(parts)}; {surely(gaps, 'in')}.{floor}"
+    said = f"{', '.join(parts)}; {surely(gaps, 'in')}" if parts else ""
+    return f"**Most interpretable without a judge** at an L0 of {k}: {'; '.join(filter(None, [said, *nobody]))}.{floor}"
+
+
+def judged(sae: Sae, column: str, k: int) -> str:
+    """Of how many of its latents a score speaks, where it speaks of those alone that fire often enough."""
+    share = sae.read(JUDGED, k)
+    return f", {share.mean:.0%} of its latents judged" if column in OF_JUDGED and isinstance(share, Number) else ""

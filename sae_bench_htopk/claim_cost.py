@@ -1,11 +1,9 @@
 """A test of papers' claims: training one kind of SAE takes so many times the seconds of training another, as the clock of one run on one machine has it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from statistics import fmean, variance
-from typing import Any
 
 from sae_bench_htopk import seconds
 from sae_bench_htopk.board import Board
@@ -78,25 +76,6 @@ def fault(pair: Sequence[Record], everything: Sequence[Record]) -> str:
         return f"trained under another {' and '.join(differing)}"
     if any(record["provenance"].get("resumed") for record in pair):
         return "a training went on from a snapshot"
-    if any(beside(record, rival) for record in pair for rival in everything):
+    if any(seconds.at_once(record, rival) for record in pair for rival in everything):
         return "another seed was being trained on the machine at the same time"
     return ""
-
-
-def beside(record: Record, rival: Record) -> bool:
-    """Whether two seeds' trainings, which are no one pass, cannot have followed each other on one machine: each took its seconds before it ended."""
-    if record["sae"]["seed"] == rival["sae"]["seed"] or record["provenance"].get("machine") != rival["provenance"].get("machine"):
-        return False
-    one, other = span(record), span(rival)
-    return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
-
-
-def span(record: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    """When a training ended, and the latest that it can have begun; None if its record does not say."""
-    took = record["cost"].get("train_seconds")
-    try:
-        end = datetime.fromisoformat(record["provenance"].get("when", ""))
-    except ValueError:
-        return None
-    end = end if end.tzinfo else end.replace(tzinfo=UTC)
-    return (end - timedelta(seconds=took), end) if isinstance(took, int | float) and took > 0 else None

@@ -35,4 +35,5 @@ class Frontier:
         if not rivals or (best := board.best(column, k, rivals)) is None:
             return None
         line = at_one_l0(board.label(one), f"{title(column)} at k = {k}, over the best of {len(rivals)}: {board.label(best.sae)}", column, k, one, best.sae)
-        return line._replace(against=min(1.0, len(rivals) * line.against))
+        picked = f"p against it times {len(rivals)}: the best was picked from so many" if len(rivals) > 1 else ""
+        return line._replace(against=min(1.0, len(rivals) * line.against), note="; ".join(filter(None, [line.note, picked])))

@@ -1,13 +1,14 @@
 """The primary contrasts of a suite, tested on its board under Holm's correction: all else on a page is exploratory."""
 
+import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing
+from sae_bench_htopk.contract import Missing, Selector
 from sae_bench_htopk.declarations import Family, Pair, family_of
 from sae_bench_htopk.identical import BY_CONSTRUCTION, by_construction, in_every_number
-from sae_bench_htopk.leads import Lead, lead
+from sae_bench_htopk.leads import Lead, lead, sign
 from sae_bench_htopk.markdown import Table, rounded
 from sae_bench_htopk.saes import COMPARED, Number, Sae
 from sae_bench_htopk.significance import holm, probability
@@ -17,6 +18,8 @@ NOTE = (
     "Difference: by how much the first is better than the second, whichever way is better, at a measured L0 of exactly k (~: interpolated in log L0), "
     "± half its 95% interval, the widest of those over documents, over seeds, and over both together. Where an SAE has no readings on both sides of k, both "
     "are taken as they were read, the two L0s stand behind the difference, and the most that they could make of it is taken from it before it is tested. "
+    "Selectors: each SAE is read by its native one; where these are two, the difference may be theirs, so beside them stands what it is by either one alone, "
+    "at k as elsewhere on the page and not tested. "
     "p: one-sided tests by each of these sources, of which the largest p counts, doubled, since either sign was possible; then corrected by Holm's "
     "step-down for all {count} declared contrasts, those that could not be tested among them. Significant: a corrected p of at most 0.05. All SAEs see one "
     "stream of training text, whose own variance is in none of this. The records say that the suite declares these contrasts, not that it did before "
@@ -33,6 +36,7 @@ class Result(NamedTuple):
     p: float | None  # two-sided, not corrected; None if it was not tested
     corrected: float | None  # by Holm over the whole family
     reason: str = ""  # why it was not tested
+    selectors: str = ""  # by which the two are read
 
     @property
     def verdict(self) -> Literal["significant", "not significant", "not tested"]:
@@ -73,11 +77,11 @@ def tested(board: Board, pair: Pair) -> Result:
     compared = comparable(board, pair, sides)
     if isinstance(compared, Missing):
         return Result(pair, (one, other), None, None, None, compared.reason)
-    found = lead(pair.column, pair.k, *compared)
+    found, by = lead(pair.column, pair.k, *compared), selectors(pair, *compared)
     if missing := found.untested():
-        return Result(pair, (one, other), found, None, None, "; ".join(dict.fromkeys(missing.values())))
+        return Result(pair, (one, other), found, None, None, "; ".join(dict.fromkeys(missing.values())), by)
     ahead = found if found.value >= 0 else lead(pair.column, pair.k, *reversed(compared))
-    return Result(pair, (one, other), found, min(1.0, 2 * ahead.p()), None)
+    return Result(pair, (one, other), found, min(1.0, 2 * ahead.p()), None, selectors=by)
 
 
 def comparable(board: Board, pair: Pair, sides: Sequence[Sae | Missing]) -> tuple[Sae, Sae] | Missing:
@@ -107,14 +111,27 @@ def section(board: Board) -> list[str]:
 
 def table(found: Sequence[Result]) -> str:
     """A row for each contrast."""
-    made = Table("contrast", "in", "k", "latents", "difference", "p (Holm)", "verdict")
+    made = Table("contrast", "in", "k", "latents", "difference", "p (Holm)", "verdict", "selectors")
     for result in found:
         pair, p = result.pair, Missing(result.reason) if result.corrected is None else probability(result.corrected)
         size = f"{pair.latents:,}" if pair.latents else "all"
         difference = Missing(result.reason) if result.lead is None else amount(result.lead)
         said = f"not tested: {result.reason}" if result.corrected is None else result.verdict
-        made.add(" against ".join(result.names), result.title, str(pair.k), size, difference, p, said)
+        made.add(" against ".join(result.names), result.title, str(pair.k), size, difference, p, said, result.selectors)
     return made.markdown()
+
+
+def selectors(pair: Pair, one: Sae, other: Sae) -> str:
+    """By which selector each is read; where these are two, the difference by either one alone, as far as both were read so."""
+    if one.native == other.native:
+        return f"both {one.native}"
+    alike = []
+    for select in get_args(Selector):
+        numbers = [sae.at(pair.column, pair.k, select=select) for sae in (one, other)]
+        mine, theirs = (number.mean if isinstance(number, Number) else math.nan for number in numbers)
+        if not math.isnan(difference := sign(pair.column) * (mine - theirs)):
+            alike.append(f"both {select} {rounded(difference, digits=2, sign=True)}")
+    return f"{one.native} against {other.native}{': ' * bool(alike)}{', '.join(alike)}"
 
 
 def amount(found: Lead) -> str:

@@ -54,8 +54,8 @@ def table(board: Board, column: str) -> str:
 
 
 def summary(board: Board, column: str) -> str:
-    """How many readings of which variant are on the frontier."""
-    found = places(board, column)
+    """How many readings of which variant are on the frontier; where an SAE has no more codes to give, a larger k is the same reading again."""
+    found = list({(place.sae, place.number.mean, place.number.l0): place for place in places(board, column)}.values())
     counts = Counter(place.sae.variant for place in found if place.by is None)
     return f"{sum(counts.values())} of {len(found)} readings are on the frontier: {words(f'{count} of {name}' for name, count in counts.most_common())}."
 

@@ -45,8 +45,7 @@ def line_of(board: Board) -> Line | None:
 def headline(board: Board) -> str:
     """Where each variant is best, the one that is best at the smallest k first."""
     places: dict[str, list[str]] = {}
-    for k in board.ks:
-        if (best := board.best(EV, k)) is not None:
-            places.setdefault(best.sae.variant, []).append(f"{k} ({brief(best.number)})")
+    for k, best in board.winners(EV).items():
+        places.setdefault(best.sae.variant, []).append(f"{k} ({brief(best.number)})")
     said = "; ".join(f"**{variant}** at k = {words(found)}" for variant, found in places.items())
     return said or "no SAE can be compared at any k"

@@ -18,6 +18,7 @@ from sae_bench_htopk.tables import unmarked
 AUC, INTRUDER = "sparse_probing.auc_1", "latent_purity.intruder"
 AGAINST_K = (AUC, INTRUDER, "latent_purity.monosemanticity")  # the scores that are told at every budget
 JUDGED = "latent_purity.judged"  # of the latents in use, those that fire often enough for intruder, monosemanticity and purity
+OF_JUDGED = frozenset({INTRUDER, "latent_purity.monosemanticity", "latent_purity.purity"})
 RANDOM, TOKEN, ALWAYS = "sparse_probing.floor_random", "sparse_probing.floor_token", "sparse_probing.floor_f1"
 SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which way is better
     AUC: ("probing AUC", 1.0),
@@ -29,13 +30,13 @@ SCORES: Mapping[str, tuple[str, float]] = {  # column -> its title, and which wa
 }
 WORDS = (
     "No judge: labels are the exact syntax of Python text or those of labelled data sets, and contexts are compared by the language model's own input "
-    "embeddings. Probing AUC: how well one latent tells a label that the token itself does not give away (or that a suite chose), chance 0.5. Intruder: how "
-    "often the one context of five in which a latent is silent is the least like the others, chance about 0.2. Monosemanticity: how alike a latent's contexts "
-    "are, 0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): rows of a label within "
-    "another on which the outer label's latents are silent and another latent stands in for them. The three before it are means over the latents that fire "
-    "often enough in a sample to be judged; the share of these stands last: where it is small, rare latents, often the purest, are left out, and what is "
-    "left is not the same kind of latents in every SAE. Intervals over documents of these three are of first order (the infinitesimal jackknife): those of "
-    "intruder are about twice too wide, those of token purity may be somewhat too narrow."
+    "embeddings. Probing AUC: how well one latent tells a label that the token itself does not wholly give away (or that a suite chose), chance 0.5. "
+    "Intruder: how often the one context of five in which a latent is silent is the least like the others, chance about 0.2. Monosemanticity: how alike a "
+    "latent's contexts are, 0 for random rows. Token purity: how often two firings are on one token, 0 for a random latent. Absorbed (lower is better): "
+    "rows of a label within another on which the outer label's latents are silent and another latent stands in for them. The three before it are means "
+    "over the latents that fire often enough in a sample to be judged; the share of these stands last: where it is small, rare latents, often the purest, "
+    "are left out, and what is left is not the same kind of latents in every SAE. Intervals over documents of these three are of first order (the "
+    "infinitesimal jackknife): those of intruder are about twice too wide, those of token purity may be somewhat too narrow."
 )
 SIGNS = (
     "† not better than the untrained SAE at the same k by more than half both 95% intervals over documents together: such a score says nothing of training. "
@@ -86,17 +87,29 @@ def title(column: str) -> str:
 def sentences(board: Board) -> list[str]:
     """Who is best at the anchor in what needs no judge, how sure that is, and how many scores say nothing of training."""
     k, parts = board.anchor, []
-    for column in (column for column in SCORES if column in COMPARED):
-        if (best := board.best(column, k)) and best.next:
-            found = lead(column, k, best.sae, best.next[0])
-            ahead = f"ahead of {board.label(best.next[0])} by {rounded(found.value, digits=2)}: {verdict(found)}"
-            parts.append(f"{SCORES[column][0]} **{board.label(best.sae)}** ({ahead})")
+    for column, best, other in bests(board, k):
+        found = lead(column, k, best, other)
+        ahead = f"ahead of {board.label(other)} by {rounded(found.value, digits=2)}: {verdict(found)}"
+        parts.append(f"{SCORES[column][0]} **{board.label(best)}** ({ahead})")
+    parts += [f"{SCORES[column][0]} none, as none is better than the untrained SAE" for column in hopeless(board, k)]
     if not parts:
         return []
     worse, told = futile(board, k)
     compared = f" {worse} of the {told} scores at this k are not better than the untrained SAE's."
     floor = compared if untrained(board) else " There is no untrained SAE to compare them with."
     return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}{passed(board, k)}"]
+
+
+def bests(board: Board, k: int) -> list[tuple[str, Sae, Sae]]:
+    """(score, the best SAE in it, the best of another variant), of each score in which the best is better than the untrained SAE, if there is one."""
+    found = [(column, best) for column in SCORES if column in COMPARED and (best := board.best(column, k)) and best.next]
+    return [(column, best.sae, best.next[0]) for column, best in found if best.next and "†" not in str(marked(board, best.sae, column, k))]
+
+
+def hopeless(board: Board, k: int) -> list[str]:
+    """The other scores in which SAEs of several variants could be compared: the best is not better than the untrained SAE."""
+    compared = [column for column in SCORES if column in COMPARED and (best := board.best(column, k)) and best.next]
+    return [column for column in compared if column not in {told for told, _, _ in bests(board, k)}]
 
 
 def futile(board: Board, k: int) -> tuple[int, int]:
@@ -153,7 +166,11 @@ def floors(board: Board) -> str:
     found = {name: rounded(value) for column, name in FLOORS.items() if (value := mean_of(board, column)) is not None}
     always = mean_of(board, ALWAYS)
     f1 = f" F1 of a latent that always fires: {rounded(always)}." if always is not None else ""
-    return f"Probing AUC without an SAE: {', '.join(f'{name} {number}' for name, number in found.items())}.{f1}" if found else ""
+    return (
+        f"Probing AUC without an SAE (shuffled labels: with one, a mean over all): {', '.join(f'{name} {number}' for name, number in found.items())}.{f1}"
+        if found
+        else ""
+    )
 
 
 def passed(board: Board, k: int) -> str:

@@ -12,9 +12,10 @@ from sae_bench_htopk.saes import CKA_SAMPLE, COMPARED, DELTA, EV
 
 TITLE = "Differences from the best at each k"
 NOTE = (
-    "Lead: by how much the best of all SAEs is better than the best of each other variant. It is taken at L0 = k exactly, in log L0 between the nearest "
-    "readings on both sides (~), also where a reading within 2% of k makes the headline, so the two may differ in the last digits, and a lead may vanish "
-    "or turn. Without readings on both sides a number is as it was read; if the two L0s then differ by more than 0.1%, they stand behind the lead, which "
+    "Lead: by how much the best of all SAEs is better than the best of each other variant; none where another does better with fewer codes. It is taken at "
+    "L0 = k exactly, in log L0 between the nearest readings on both sides (~), also where a reading within 2% of k makes the headline, so the two may differ "
+    "in the last digits, and a lead may vanish or turn. Without readings on both sides a number is as it was read; if the two L0s then differ by more than "
+    "0.1%, they stand behind the lead, which "
     "is clear only if it is more than twice what that difference makes on the steepest stretch of either SAE's readings. "
     "Over documents: half the 95% interval whose standard error is the standard deviation of the lead over draws of documents with replacement, the same "
     "draws for both SAEs, each one's seeds averaged in every draw; 100 draws give it to 7%. Each draw is interpolated with the shares that the measured "
@@ -41,9 +42,7 @@ def verdict(found: Lead) -> str:
 def table(board: Board, column: str) -> str:
     """At each budget the best SAE against the best of each other variant."""
     made = Table("k", "best", "ahead of", "lead", "95% over documents", "95% over seeds", "verdict")
-    for k in board.ks:
-        if not (best := board.best(column, k)):
-            continue
+    for k, best in board.winners(column).items():
         for variant in board.variants:
             other = board.best(column, k, board.of(variant))
             if other and variant != best.sae.variant:
@@ -106,7 +105,7 @@ def sure(board: Board) -> str:
 
 def leads(board: Board, column: str) -> str:
     """One column's part of that sentence; empty if no lead can be told."""
-    found = {k: lead(column, k, best.sae, best.next[0]) for k in board.ks if (best := board.best(column, k)) and best.next}
+    found = {k: lead(column, k, best.sae, best.next[0]) for k, best in board.winners(column).items() if best.next}
     clear = [k for k, one in found.items() if not one.doubts() and not one.untested()]
     unclear = group((k, "; ".join(one.doubts())) for k, one in found.items() if one.doubts())
     untested = group(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sae_bench_htopk.markdown import words
@@ -68,3 +69,34 @@ def total(records: Collection[Record], cost: str) -> float | None:
             return None
         found.setdefault(name_of(record), []).append(float(value))
     return sum(sum(values) / len(values) for values in found.values()) if found else None
+
+
+def at_once(record: Record, rival: Record) -> bool:
+    """Whether two seeds' trainings, which are no one pass, cannot have followed each other on one machine: each took its seconds before it ended."""
+    if record["sae"]["seed"] == rival["sae"]["seed"] or record["provenance"].get("machine") != rival["provenance"].get("machine"):
+        return False
+    one, other = span(record), span(rival)
+    return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
+
+
+def overlapping(records: Collection[Record]) -> bool:
+    """Whether that is so of any two; each is looked at once, by when it began."""
+    latest: dict[Any, dict[Any, datetime]] = {}  # machine -> seed -> the latest end so far
+    timed = [(found, record) for record in records if (found := span(record)) is not None]
+    for (start, end), record in sorted(timed, key=lambda pair: pair[0]):
+        ends, seed = latest.setdefault(record["provenance"].get("machine"), {}), record["sae"]["seed"]
+        if any(start < other for rival, other in ends.items() if rival != seed):
+            return True
+        ends[seed] = max(end, ends.get(seed, end))
+    return False
+
+
+def span(record: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
+    """When a training ended, and the latest that it can have begun; None if its record does not say."""
+    took = record["cost"].get("train_seconds")
+    try:
+        end = datetime.fromisoformat(record["provenance"].get("when", ""))
+    except ValueError:
+        return None
+    end = end if end.tzinfo else end.replace(tzinfo=UTC)
+    return (end - timedelta(seconds=took), end) if isinstance(took, int | float) and took > 0 else None

@@ -47,13 +47,14 @@ def in_detail(board: Board) -> list[str]:
 
 def winners(board: Board, column: str) -> str:
     """Which variant is best at each budget and by how much, budgets of one winner together."""
-    bests = {k: best for k in board.ks if (best := board.best(column, k))}
-    parts = []
+    bests, parts = board.winners(column), []
     for variant in dict.fromkeys(best.sae.variant for best in bests.values()):
         won = {k: best for k, best in bests.items() if best.sae.variant == variant}
         parts.append(f"**{variant}** at k = {words(f'{k} ({brief(best.number)}, {ahead(column, k, best)})' for k, best in won.items())}")
     left = [f"{variant} at k = {words(ks)}" for variant in board.variants if (ks := [k for k in bests if k not in dict(board.envelope(variant, column))])]
     silent = f" Not compared, for want of readings at that L0: {'; '.join(left)}." if left else ""
+    passed = [f"at k = {k} {board.label(sae)} has {brief(number)} at an L0 of {rounded(number.l0 or 0.0)}" for k, (sae, number) in board.passed(column).items()]
+    silent += f" Nobody is the best where another is better with fewer codes: {'; '.join(passed)}." if passed else ""
     title, better = SHOWN[column]
     name = f"{column.partition('.')[0].replace('_', ' ')} ({title}, {better} is better)"
     return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""

@@ -15,8 +15,9 @@ from sae_bench_htopk.saes import EV, Number, Sae
 
 STEADY = 0.02  # a relative change in the variance that is left unexplained below which more text is said to change little; ours
 METHOD = (
-    "Each SAE trained anew on fewer tokens, with a learning rate that falls to 0 at its own end, beside the one of this page, each by its native selector, "
-    "read at the k nearest to its own at which both have a number, over the seeds that both have. Unexplained: the fraction of variance unexplained, 1 - EV."
+    "Each SAE of all {latents:,} latents trained anew on fewer tokens, with a learning rate that falls to 0 at its own end, beside the one of this page, "
+    "each by its native selector, read at the k nearest to its own at which both have a number, over the seeds that both have. Unexplained: the fraction "
+    "of variance unexplained, 1 - EV."
 )
 
 
@@ -37,7 +38,12 @@ class Change(NamedTuple):
 def section(board: Board) -> list[str]:
     """For each number of tokens words and a table; nothing if nothing was trained on fewer."""
     found = [(stage, changes(board, stage)) for stage in board.earlier if is_shorter(board, stage)]
-    return [part for stage, some in found if some for part in (METHOD, sentence(board, stage, some), turned(board, stage), table(board, stage, some))]
+    return [
+        part
+        for stage, some in found
+        if some
+        for part in (METHOD.format(latents=board.latents), sentence(board, stage, some), turned(board, stage), table(board, stage, some))
+    ]
 
 
 def is_shorter(board: Board, stage: Board) -> bool:
@@ -72,9 +78,9 @@ def sentence(board: Board, stage: Board, some: Iterable[Change]) -> str:
     least, most = (f"{100 * change:+.1f}%" for change in (max(relative), min(relative)))
     moved = [change for change in relative if abs(change) >= STEADY]
     how = (
-        f"it changes by less than {STEADY:.0%} for each of the {len(relative)} SAEs"
+        f"it changes by less than {STEADY:.0%} for each of these {len(relative)} SAEs"
         if not moved
-        else f"it changes by {STEADY:.0%} or more for {len(moved)} of {len(relative)} SAEs, so **nothing on this page is what endless training comes to**"
+        else f"it changes by {STEADY:.0%} or more for {len(moved)} of these {len(relative)} SAEs, so **nothing on this page is what endless training comes to**"
     )
     return (
         f"**{board.tokens / stage.tokens:.3g} times the tokens** ({board.tokens:,} instead of {stage.tokens:,}) change what is left unexplained by {least} to "
@@ -88,11 +94,12 @@ def turned(board: Board, stage: Board) -> str:
         return ""
     pairs = zip(*(verdicts(each, family) for each in reversed(together(board, stage))), strict=True)
     both = [(early, late) for early, late in pairs if early.corrected is not None and late.corrected is not None]
-    other = [f"{late.words()} ({outcome(early)} on fewer tokens, {outcome(late)} on all)" for early, late in both if outcome(early) != outcome(late)]
+    other = [f"{late.words()} ({early.by()}, on fewer tokens; {late.by()}, on all)" for early, late in both if outcome(early) != outcome(late)]
     if not both:
         return ""
     found = (
-        f"{len(other)} of the {len(both)} primary contrasts that could be tested on both come out otherwise: {'; '.join(other)}"
+        f"{len(other)} of the {len(both)} primary contrasts that could be tested on both come{'s' * (len(other) == 1)} out otherwise, with another sign or "
+        f"significant on one alone: {'; '.join(other)}"
         if other
         else "the 1 primary contrast that could be tested on both comes out the same"
         if len(both) == 1

@@ -23,16 +23,24 @@ def headline(board: Board, column: str) -> str:
     heights = areas.areas(board, column)
     ks = [k for k in board.ks if any(isinstance(sae.read(column, k), Number) for sae in (*board.saes, *board.controls))]  # some are wanted at a few alone
     table = Table("variant", "trained at k =", *(f"k = {k}" for k in ks), over(areas.span(board, column)), "trainings in use", "seconds", "FLOPs")
-    winners = {k: best.sae.variant for k in ks if (best := board.best(column, k)) and best.next}
+    winners = {k: best.sae.variant for k, best in board.winners(column).items() if best.next}
     spent = costs.costs(board, column)
     for variant in sorted(board.variants, key=lambda variant: rank(heights[variant], column)):
-        numbers = {k: best.number for k, best in board.envelope(variant, column)}
-        cells = [numbers.get(k) or nearest(board.of(variant), k).shown(column, k) for k in ks]
+        cells = [cell(board, variant, column, k) for k in ks]
         bold = [place + 2 for place, k in enumerate(ks) if winners.get(k) == variant]
         table.add(variant, trained(board.of(variant)), *cells, under(heights[variant]), *costs.cells(spent[variant], len(ks)), bold=bold)
     for sae in board.controls:
         table.add(f"*{board.label(sae)}* (control)", "", *(sae.shown(column, k) for k in ks), *[""] * 4)
     return table.markdown()
+
+
+def cell(board: Board, variant: str, column: str, k: int) -> Number | Missing:
+    """The best of a variant's SAEs at k, or what is better with fewer codes, which is marked; as read where none has a number at k."""
+    saes = board.of(variant)
+    if (best := board.best(column, k, saes)) is None:
+        return nearest(saes, k).shown(column, k)
+    passing = board.passing(column, k, best, saes)
+    return passing[1] if passing else best.number
 
 
 def over(span: tuple[float, float] | None) -> str:

@@ -13,6 +13,7 @@ from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.index import line_in as line_of
 from sae_bench_htopk.records import RecordError
 from sae_bench_htopk.saes import CKA_SAMPLE, DELTA, EV
+from tests.test_areas import of
 from tests.test_leaderboard import Made, N, borrowed, cells, make, page_of, put, section, suite
 from tests.test_leads import record
 
@@ -45,6 +46,16 @@ def five(seeds: int = 5, away: float = 0.0) -> list[Made]:
         made.append(record("batchtopk", seed, {8: BATCHTOPK[seed]}, {8: list(BATCHTOPK[seed] + swings)}))
         made.append(record("matryoshka", seed, {8: MATRYOSHKA[seed]}, {8: list(MATRYOSHKA[seed] + swings + PRECISE)}))
     return made
+
+
+def test_the_selectors_of_both_sides_stand_in_the_table() -> None:
+    """topk is read by row, batchtopk by threshold, where it is ahead by 0.05; both by row, topk is. One selector is just named."""
+    made = [of("topk", 8, {8: 0.60}), of("batchtopk", 8, {8: 0.65}), of("hierarchical_topk", 8, {8: 0.5})]
+    for one, select, ev in ((made[0], "threshold", 0.63), (made[1], "row", 0.58)):
+        (row,) = one["rows"]
+        one["rows"].append(row | {"native": False, "reading": row["reading"] | {"select": select}, "values": row["values"] | {EV: ev}})
+    by = [one.selectors for one in results(declaring(made, pair("topk", "batchtopk"), pair("topk", "hierarchical_topk")))]
+    assert by == ["row against threshold: both row +0.020, both threshold -0.020", "both row"]
 
 
 def results(made: list[Made]) -> list[contrasts.Result]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_bench_htopk import group_tables, interpretable, label_tables
+from sae_bench_htopk.answer_interpretable import most_interpretable
 from sae_bench_htopk.board import Board, assemble
 from tests.test_leaderboard import Made, make
 
@@ -61,6 +62,24 @@ def test_in_short_names_the_best_and_counts_what_says_nothing() -> None:
     (said,) = interpretable.sentences(board())
     assert "read at k = 32: probing AUC **topk k=8** (ahead of batchtopk k=32 by 0.080: " in said and "intruder **topk k=8** (ahead of " in said
     assert "6 of the 9 scores at this k are not better" in said
+
+
+def test_nobody_is_the_best_in_what_training_does_not_better() -> None:
+    """No SAE's intruder score is above the untrained one's .6; of the three AUCs one is."""
+    made: list[Made] = [
+        with_scores(make("topk", 8), 0.85, 0.5),
+        with_scores(make("batchtopk", 32), 0.77, 0.3),
+        with_scores(make("untrained", control=True), 0.75, 0.6),
+    ]
+    for row in (row for one in made for row in one["rows"]):
+        row["values"]["latent_purity.judged"] = 0.25
+    found = assemble(made)
+    assert [(column, best.variant, other.variant) for column, best, other in interpretable.bests(found, 32)] == [(AUC, "topk", "batchtopk")]
+    assert interpretable.hopeless(found, 32) == [INTRUDER, ABSORBED]
+    said = most_interpretable(found)
+    assert "probing AUC **topk k=8** (by 0.080); " in said and "; in intruder nobody is better than the untrained SAE; in absorbed nobody" in said
+    ahead = most_interpretable(assemble([*made[:2], with_scores(make("untrained", control=True), 0.75, 0.4)]))
+    assert "intruder **topk k=8** (by 0.20, 25% of its latents judged)" in ahead and "in intruder nobody" not in ahead
 
 
 def test_a_labelled_text_has_a_column_and_a_table_of_its_own() -> None:

@@ -56,6 +56,35 @@ def test_the_best_is_named_with_its_lead_and_whether_that_is_clear() -> None:
     assert "Lead" not in alone and alone.endswith("No rival at 8, 16 and 32.")
 
 
+def test_nobody_is_the_best_where_another_does_better_with_fewer_codes(tmp_path: Path) -> None:
+    """At 32 topk has 0.80; batchtopk, which has no more than 27 codes to give, 0.85 with these. 0.79 with these would leave it the best."""
+    for most, passed in ((0.85, True), (0.79, False)):
+        rival = of("batchtopk", 8, {8: 0.6, 16: 0.7, 32: most})
+        for row in (row for row in rival["rows"] if row["reading"]["k"] == 32):
+            row["values"]["sparsity.l0"] = 27.0
+        made = [of("topk", 8, {8: 0.65, 16: 0.75, 32: 0.80}), rival, of("hierarchical_topk", 8, {8: 0.4, 16: 0.6, 32: 0.7})]
+        board = assemble(made)
+        assert list(board.winners(EV)) == [8, 16, 32][: 3 - passed] and [sae.variant for sae, _ in board.passed(EV).values()] == ["batchtopk"] * passed
+        assert by_sparsity(board, EV).endswith("Nobody at 32: with fewer codes batchtopk does better.") == passed
+        assert ("at k = 32 batchtopk k=8 has 0.850 at an L0 of 27.0." in sentences.winners(board, EV)) == passed
+        table = section(page_of(put(tmp_path / str(passed), made)), "Explained variance at each sparsity")
+        (row,) = [line for line in table.splitlines() if line.startswith("| topk | 8 |")]
+        assert ("**0.800**" in row) != passed and ("| 0.800 |" in row) == passed
+        (row,) = [line for line in table.splitlines() if line.startswith("| batchtopk | 8 |")]
+        assert f"| {most:.3f} (L0 27.0) |" in row
+
+
+def test_the_cell_of_a_variant_is_its_best_with_at_most_k_codes(tmp_path: Path) -> None:
+    """Its SAE with 27 codes is better at 32 than the one that has 32; read at 16 alone it is not asked."""
+    short = of("topk", 16, {8: 0.5, 16: 0.7, 32: 0.85})
+    short["rows"][-1]["values"]["sparsity.l0"] = 27.0
+    made = [of("topk", 8, {8: 0.6, 16: 0.65, 32: 0.8}), of("batchtopk", 8, {8: 0.4, 16: 0.5, 32: 0.6})]
+    for more, cell in (([short], "| 0.850 (L0 27.0) |"), ([short | {"rows": short["rows"][:2]}], "| **0.800** |")):
+        table = section(page_of(put(tmp_path / cell[2:6], [*made, *more])), "Explained variance at each sparsity")
+        (row,) = [line for line in table.splitlines() if line.startswith("| topk | 8, 16 |")]
+        assert cell in row
+
+
 def test_verdicts_in_few_words() -> None:
     clear, unclear, untested = (gaps.Gap(0.1, verdict) for verdict in ("clear", "not clear", "untested"))  # type: ignore[arg-type]
     told = [({1: clear, 2: clear}, "all clear"), ({1: clear}, "clear"), ({1: unclear, 2: unclear}, "none clear"), ({1: untested, 2: untested}, "untested"),
@@ -110,10 +139,11 @@ def test_one_seed_is_never_significant_and_controls_need_no_sentence() -> None:
 
 
 def test_what_it_cost_tells_seconds_where_they_can_be_compared() -> None:
-    """Else FLOPs, with the reason; one variant's trainings cover all four k."""
-    assert what_it_cost(assemble(the_suite())) == (
-        "**What it cost** for each seed (cpu, 2 threads), for the k that each reaches (4 of 4): batchtopk 1 training, 7 s; topk 2, 40 s."
-    )
+    """Else FLOPs, with the reason; one variant's trainings cover all four k. Two seeds that end at one moment were trained at the same time."""
+    told = "**What it cost** for each seed (cpu, 2 threads{}), for the k that each reaches (4 of 4): batchtopk 1 training, 7 s; topk 2, 40 s."
+    assert what_it_cost(assemble(the_suite())) == told.format(", other seeds being trained at the same time")
+    in_turn = [one | {"provenance": one["provenance"] | {"when": f"2026-11-20T1{one['sae']['seed']}:00:00+00:00"}} for one in the_suite()]
+    assert what_it_cost(assemble(in_turn)) == told.format("")
     apart = what_it_cost(assemble([*the_suite()[:4], *(timed("batchtopk", 32, seed, threads=4) for seed in (0, 1))]))
     assert "batchtopk 1 training, 1.2e+12 FLOPs; topk 2, 2e+12 FLOPs. No seconds: trained with different numbers of threads: 2 and 4." in apart
 

@@ -5,7 +5,7 @@ python -m tests.bench.rates
 Trains on pycode's stream, one pass for all rates of a seed, and measures on calibration text: the error, and where a penalty stands in the
 place of a budget, error and penalty. Appends to rates.jsonl beside this file, skips what is there already, prints a Markdown table (the mean
 error over seeds, the best rate in bold, and what the suite's rate costs), and draws rates.svg. A second table has the rates between which it
-is close, with one seed and as many tokens as the suite: longer training wants lower rates.
+is close, with one seed and twice the tokens: longer training wants lower rates.
 """
 
 import json
@@ -109,7 +109,7 @@ def table() -> str:
 
 
 def long_table() -> str:
-    """The rates between which it is close, at the suite's own length: one row for each that is known."""
+    """The rates between which it is close, at twice the length: one row for each that is known."""
     known = done()
     rows = [
         (variant, said(config), rate, known.get(Key(variant, json.dumps(config), rate, SEEDS[0], LONG))) for variant, config, rates in CLOSE for rate in rates

@@ -1,4 +1,4 @@
-"""How long pages take to make from 500 records, of which there are 66: the published ones, multiplied with a little noise. Run by hand:
+"""How long pages take to make from 500 records: the published ones, multiplied with a little noise. Run by hand:
 
 python -m tests.bench.records                # more seeds, more SAEs, more suites
 python -m tests.bench.records seeds 3        # one case, three times
@@ -10,6 +10,7 @@ Prints a Markdown table.
 
 import copy
 import hashlib
+import math
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from sae_bench_htopk import records
 from sae_bench_htopk.records import Record
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboard" / "pycode"
-SEEDS, RATES, SUITES = 24, 8, 8  # each comes to 500 records or a few more
+WANTED = 500  # records, or a few more
 NOISE = 1e-3  # of every number, relative, but for those of sparsity, by which readings are told apart
 
 
@@ -48,21 +49,21 @@ def more_seeds(published: list[Record]) -> Iterator[Record]:
     """The same SAEs, each of many seeds."""
     first = [record for record in published if record["sae"]["seed"] == 0 and not record["sae"]["control"]]
     for record in first:
-        for seed in range(SEEDS):
+        for seed in range(math.ceil(WANTED / len(first))):
             yield (made := noisy(record, f"seed {seed}")) | {"sae": {**made["sae"], "seed": seed}}
     yield from (record for record in published if record["sae"]["control"])
 
 
 def more_rates(published: list[Record]) -> Iterator[Record]:
-    """More SAEs, of three seeds each: every one at many learning rates."""
-    for turn in range(RATES):
+    """More SAEs, of as many seeds each: every one at several learning rates."""
+    for turn in range(math.ceil(WANTED / len(published))):
         for record in published:
             yield (made := noisy(record, f"rate {turn}")) | {"settings": {**made["settings"], "rate": record["settings"]["rate"] * 2**turn}}
 
 
 def more_suites(published: list[Record]) -> Iterator[Record]:
-    """The same board many times over."""
-    for turn in range(SUITES):
+    """The same board several times over."""
+    for turn in range(math.ceil(WANTED / len(published))):
         for record in published:
             yield noisy(record, f"suite {turn}") | {"suite": f"suite_{turn}"}
 
