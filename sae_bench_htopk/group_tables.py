@@ -47,7 +47,7 @@ def bands(board: Board) -> str:
     for measure in ("intruder", "monosemanticity"):
         table = Table("SAE", *(f"rank {name}" for name in names))
         for sae_name, parts in found.items():
-            table.add(sae_name, *(told(parts.get(name, {}).get(measure)) for name in names))
+            table.add(sae_name, *(told(parts[name].get(measure)) if name in parts else Missing("it has no code of such a rank") for name in names))
         tables.append(f"{measure}, every latent alike, from the codes of these ranks alone (first seed):\n\n{table.markdown()}")
     return "\n\n".join(tables) if found else ""
 

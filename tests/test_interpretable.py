@@ -131,7 +131,12 @@ def test_labels_name_their_latents_beside_the_floors() -> None:
 
 
 def test_bands_and_shells_are_told_with_their_intervals() -> None:
-    """A band without latents is an empty cell with its reason."""
+    """A band without latents is an empty cell with its reason, and one that an SAE has no codes of with another."""
+    fewer = with_scores(make("topk", 32), 0.8, 0.4)
+    for row in fewer["rows"]:
+        del row["details"]["latent_purity"]["bands"]["5-8"]
+    told_apart = group_tables.bands(assemble([fewer, with_scores(make("batchtopk", 32), 0.7, 0.3)]))
+    assert "it has no code of such a rank" in told_apart and "too few latents fire often enough" in told_apart
     bands = group_tables.bands(board())
     assert any("0.600 ±0.010" in line for line in lines(bands, "topk k=32")) and "too few latents fire often enough" in bands
     assert "rank 1-4 | rank 5-8" in bands
