@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from sae_bench_htopk.board import Board
 from sae_bench_htopk.gaps import Gap, gap, listed, reach, surely, winning
-from sae_bench_htopk.markdown import words
+from sae_bench_htopk.markdown import rounded, words
 from sae_bench_htopk.saes import EV, SHOWN, Number, Sae
 from sae_bench_htopk.sizes import budgets, compared
 
 
 def by_sparsity(board: Board, column: str) -> str:
     """The winner at each budget, and by how much it leads the next variant; empty if nothing has the number."""
-    if not (bests := board.winners(column)):
+    bests = board.winners(column)
+    if not bests and not board.passed(column):
         return ""
     leads: dict[object, Gap] = {k: winning(column, k, best.sae, best.next[0]) for k, best in bests.items() if best.next}
     alone = [k for k, best in bests.items() if not best.next]
@@ -19,14 +20,14 @@ def by_sparsity(board: Board, column: str) -> str:
     name = column.partition(".")[0].replace("_", " ")
     ahead = f" Lead over the next variant: {reach([one.value for one in leads.values()])}, {surely(leads)}." if leads else ""
     rivals = f" No rival at {words(alone)}." if alone else ""
-    won = grouped({k: best.sae.variant for k, best in bests.items()}, "at")
+    won = grouped({k: best.sae.variant for k, best in bests.items()}, "at") or "nobody"
     return f"**Best {name}** ({title}, {better} is better) by measured L0, all {board.latents:,} latents: {won}.{ahead}{rivals}{fewer(board, column)}"
 
 
 def fewer(board: Board, column: str) -> str:
-    """Where nobody is best, since another is better with fewer codes."""
-    found = board.passed(column)
-    return f" Nobody at {words(found)}: with fewer codes {words(dict.fromkeys(sae.variant for sae, _ in found.values()))} does better." if found else ""
+    """Where nobody is best, since one that has not so many codes to give is better."""
+    found = [f" Nobody at {k}: {sae.variant} does better with {rounded(number.l0 or 0.0)} codes." for k, (sae, number) in board.passed(column).items()]
+    return "".join(found)
 
 
 def grouped(winners: Mapping[int, str], where: str) -> str:

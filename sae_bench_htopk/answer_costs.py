@@ -44,9 +44,8 @@ def what_it_cost(board: Board) -> str:
     parts = "; ".join(f"{variant} {number(found[variant], variant == chosen[0])}{spent(found[variant], timed)}" for variant in chosen)
     ends = "" if len(order) <= LISTED else f" the cheapest and the dearest of {len(order)}:"
     reason = "" if timed else f" No seconds: {next(cost.seconds.reason for cost in found.values() if isinstance(cost.seconds, Missing))}."
-    return (
-        f"**What it cost** for each seed{where(found.values()) if timed else ''}, for the k that each reaches ({reached(board, found)}):{ends} {parts}.{reason}"
-    )
+    on = where(board, found.values()) if timed else ""
+    return f"**What it cost** for each seed{on}, for the k that each reaches ({reached(board, found)}):{ends} {parts}.{reason}"
 
 
 def number(cost: Cost, first: bool) -> str:
@@ -74,9 +73,8 @@ def spent(cost: Cost, timed: bool) -> str:
     return "" if isinstance(value, Missing) else f", {value:,.0f} s" if timed else f", {value:.2g} FLOPs"
 
 
-def where(found: Collection[Cost]) -> str:
+def where(board: Board, found: Collection[Cost]) -> str:
     """On what device, and with how many threads, which are the same for all whose seconds may be compared."""
-    used = [record for cost in found for sae in cost.used for record in sae.records]
-    said = used[0]["provenance"]
-    shared = ", other seeds being trained at the same time" if overlapping(used) else ""
+    said = next(record["provenance"] for cost in found for sae in cost.used for record in sae.records)
+    shared = ", some beside other seeds' training" if overlapping(board.records) else ""
     return f" ({said.get('device')}, {said.get('threads')} thread{'s' * (said.get('threads') != 1)}{shared})"

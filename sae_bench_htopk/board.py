@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sae_bench_htopk.contract import Missing, Reading, Selector
 from sae_bench_htopk.frontier import Better
 from sae_bench_htopk.records import Record, stage_of
-from sae_bench_htopk.saes import COMPARED, EV, SHOWN, Number, Row, Sae
+from sae_bench_htopk.saes import COMPARED, EV, REBUILT, SHOWN, Number, Row, Sae
 from sae_bench_htopk.sharing import newest
 
 
@@ -126,20 +126,25 @@ class Board:
             return None
         return Best(*ranked[0], next((pair for pair in ranked if pair[0].variant != ranked[0][0].variant), None))
 
-    def passing(self, column: str, k: int, best: Best, among: Iterable[Sae] | None = None) -> tuple[Sae, Number] | None:
-        """What was read at k, uses fewer codes than that however it is read, and is better than the best at k: who may spend k codes takes this."""
-        sign = 1.0 if COMPARED[column][1] == "higher" else -1.0
+    def passing(self, column: str, k: int, best: Best | None, among: Iterable[Sae] | None = None) -> tuple[Sae, Number] | None:
+        """Of what was read at k and has not so many codes to give, the one that rebuilds x best, if it does so better than the best at k.
+
+        Who may spend k codes takes this. Of scores for which codes are not spent, nothing passes the best.
+        """
+        if column not in REBUILT:
+            return None
+        sign, l0 = 1.0 if COMPARED[column][1] == "higher" else -1.0, k if best is None or best.number.l0 is None else min(k, best.number.l0)
         short = [(sae, sae.read(column, k)) for sae in (self.saes if among is None else among) if isinstance(sae.at(column, k), Missing)]
-        fewer = [(sae, number) for sae, number in short if isinstance(number, Number) and number.l0 is not None and number.l0 < k]
-        better = [(sae, number) for sae, number in fewer if sign * (number.mean - best.number.mean) > 0]
+        fewer = [(sae, number) for sae, number in short if isinstance(number, Number) and number.l0 is not None and number.l0 < l0]
+        better = [(sae, number) for sae, number in fewer if best is None or sign * (number.mean - best.number.mean) > 0]
         return max(better, key=lambda pair: sign * pair[1].mean, default=None)
 
     def winners(self, column: str) -> dict[int, Best]:
-        """The best at each k, where nothing is better with fewer codes."""
+        """The best at each k, where nothing passes it."""
         return {k: best for k in self.ks if (best := self.best(column, k)) and not self.passing(column, k, best)}
 
     def passed(self, column: str) -> dict[int, tuple[Sae, Number]]:
-        """What is better with fewer codes than the best at k, at each k where that is so."""
+        """What passes the best at k, at each k where anything does."""
         return {k: found for k in self.ks if (best := self.best(column, k)) and (found := self.passing(column, k, best))}
 
     def of(self, variant: str) -> list[Sae]:

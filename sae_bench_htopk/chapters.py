@@ -26,8 +26,8 @@ LAW = (
 )
 DETAIL = "The same with every number, and what each difference is clear of"
 BOLD = (
-    "Bold: the best of the column, none where another is better with fewer codes, whose L0 then stands behind its number. ~ is interpolated between measured "
-    "L0s. Controls bound what a number means and are not ranked. Means over L0 are areas "
+    "Bold: the best of the column, none where one that has not so many codes to give is better, whose L0 stands behind its number. ~ is interpolated between "
+    "measured L0s. Controls bound what a number means and are not ranked. Means over L0 are areas "
     "under the best of a variant's SAEs, in log L0, on one grid and range for all, from the k that all were read at; in parentheses, how many SAEs that "
     "takes. Trainings in use: how many make the numbers at a measured L0 of k (a mean over L0 may take more); seconds of their own steps and FLOPs are theirs, "
     "added up, for each seed."

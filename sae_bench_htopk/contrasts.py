@@ -1,11 +1,10 @@
 """The primary contrasts of a suite, tested on its board under Holm's correction: all else on a page is exploratory."""
 
-import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from sae_bench_htopk.board import Board
-from sae_bench_htopk.contract import Missing, Selector
+from sae_bench_htopk.contract import Missing
 from sae_bench_htopk.declarations import Family, Pair, family_of
 from sae_bench_htopk.identical import BY_CONSTRUCTION, by_construction, in_every_number
 from sae_bench_htopk.leads import Lead, lead, sign
@@ -19,7 +18,7 @@ NOTE = (
     "± half its 95% interval, the widest of those over documents, over seeds, and over both together. Where an SAE has no readings on both sides of k, both "
     "are taken as they were read, the two L0s stand behind the difference, and the most that they could make of it is taken from it before it is tested. "
     "Selectors: each SAE is read by its native one; where these are two, the difference may be theirs, so beside them stands what it is by either one alone, "
-    "at k as elsewhere on the page and not tested. "
+    "as far as both were read so, at k as elsewhere on the page and not tested. "
     "p: one-sided tests by each of these sources, of which the largest p counts, doubled, since either sign was possible; then corrected by Holm's "
     "step-down for all {count} declared contrasts, those that could not be tested among them. Significant: a corrected p of at most 0.05. All SAEs see one "
     "stream of training text, whose own variance is in none of this. The records say that the suite declares these contrasts, not that it did before "
@@ -126,12 +125,13 @@ def selectors(pair: Pair, one: Sae, other: Sae) -> str:
     if one.native == other.native:
         return f"both {one.native}"
     alike = []
-    for select in get_args(Selector):
-        numbers = [sae.at(pair.column, pair.k, select=select) for sae in (one, other)]
-        mine, theirs = (number.mean if isinstance(number, Number) else math.nan for number in numbers)
-        if not math.isnan(difference := sign(pair.column) * (mine - theirs)):
-            alike.append(f"both {select} {rounded(difference, digits=2, sign=True)}")
-    return f"{one.native} against {other.native}{': ' * bool(alike)}{', '.join(alike)}"
+    for select in (one.native, other.native):
+        mine, theirs = (sae.at(pair.column, pair.k, select=select) for sae in (one, other))
+        if isinstance(mine, Number) and isinstance(theirs, Number):
+            alike.append(f"both {select} {rounded(sign(pair.column) * (mine.mean - theirs.mean), digits=2, sign=True)}")
+        else:
+            alike.append(f"both {select} not read")
+    return f"{one.native} against {other.native}: {', '.join(alike)}"
 
 
 def amount(found: Lead) -> str:

@@ -13,8 +13,8 @@ from sae_bench_htopk.saes import SHOWN, Number, Sae
 WORDS = (
     "A reading is on the frontier if no other has as few codes (an L0 within 2% of the k that it was read at being that k) and is as good, and better in one "
     "of the two; what passes it is the best of those. Every SAE counts, by its native selector on its whole dictionary, and every k that it was read at; "
-    "controls do not. A number is a mean over the seeds that all readings of its SAE have. Numbers are taken as they are: whether a difference is more than "
-    "noise stands in the tables of differences."
+    "controls do not, and a k at which an SAE has no other codes to give than at a smaller one counts once. A number is a mean over the seeds that all "
+    "readings of its SAE have. Numbers are taken as they are: whether a difference is more than noise stands in the tables of differences."
 )
 
 
@@ -57,7 +57,9 @@ def summary(board: Board, column: str) -> str:
     """How many readings of which variant are on the frontier; where an SAE has no more codes to give, a larger k is the same reading again."""
     found = list({(place.sae, place.number.mean, place.number.l0): place for place in places(board, column)}.values())
     counts = Counter(place.sae.variant for place in found if place.by is None)
-    return f"{sum(counts.values())} of {len(found)} readings are on the frontier: {words(f'{count} of {name}' for name, count in counts.most_common())}."
+    return (
+        f"{sum(counts.values())} of {len(found)} different readings are on the frontier: {words(f'{count} of {name}' for name, count in counts.most_common())}."
+    )
 
 
 def sections(board: Board) -> list[str]:

@@ -47,5 +47,7 @@ def headline(board: Board) -> str:
     places: dict[str, list[str]] = {}
     for k, best in board.winners(EV).items():
         places.setdefault(best.sae.variant, []).append(f"{k} ({brief(best.number)})")
-    said = "; ".join(f"**{variant}** at k = {words(found)}" for variant, found in places.items())
+    parts = [f"**{variant}** at k = {words(found)}" for variant, found in places.items()]
+    parts += [f"nobody at {k}, where {sae.variant} with fewer codes does better ({brief(number)})" for k, (sae, number) in board.passed(EV).items()]
+    said = "; ".join(parts)
     return said or "no SAE can be compared at any k"

@@ -87,11 +87,11 @@ def title(column: str) -> str:
 def sentences(board: Board) -> list[str]:
     """Who is best at the anchor in what needs no judge, how sure that is, and how many scores say nothing of training."""
     k, parts = board.anchor, []
-    for column, best, other in bests(board, k):
+    for column, (best, other), vain in bests(board, k):
         found = lead(column, k, best, other)
         ahead = f"ahead of {board.label(other)} by {rounded(found.value, digits=2)}: {verdict(found)}"
-        parts.append(f"{SCORES[column][0]} **{board.label(best)}** ({ahead})")
-    parts += [f"{SCORES[column][0]} none, as none is better than the untrained SAE" for column in hopeless(board, k)]
+        said = f"nobody, since the best, {board.label(best)}, is not clearly better than the untrained SAE" if vain else f"**{board.label(best)}** ({ahead})"
+        parts.append(f"{SCORES[column][0]} {said}")
     if not parts:
         return []
     worse, told = futile(board, k)
@@ -100,16 +100,10 @@ def sentences(board: Board) -> list[str]:
     return [f"**Most interpretable without a judge**, read at k = {k}: {words(parts)}.{floor}{passed(board, k)}"]
 
 
-def bests(board: Board, k: int) -> list[tuple[str, Sae, Sae]]:
-    """(score, the best SAE in it, the best of another variant), of each score in which the best is better than the untrained SAE, if there is one."""
-    found = [(column, best) for column in SCORES if column in COMPARED and (best := board.best(column, k)) and best.next]
-    return [(column, best.sae, best.next[0]) for column, best in found if best.next and "†" not in str(marked(board, best.sae, column, k))]
-
-
-def hopeless(board: Board, k: int) -> list[str]:
-    """The other scores in which SAEs of several variants could be compared: the best is not better than the untrained SAE."""
-    compared = [column for column in SCORES if column in COMPARED and (best := board.best(column, k)) and best.next]
-    return [column for column in compared if column not in {told for told, _, _ in bests(board, k)}]
+def bests(board: Board, k: int) -> list[tuple[str, tuple[Sae, Sae], bool]]:
+    """For each score (the best SAE at k, the best of another variant), and whether even the best is not clearly better than the untrained SAE, as read."""
+    found = [(column, best) for column in SCORES if column in COMPARED and (best := board.best(column, k))]
+    return [(column, (best.sae, best.next[0]), "†" in str(marked(board, best.sae, column, k))) for column, best in found if best.next]
 
 
 def futile(board: Board, k: int) -> tuple[int, int]:

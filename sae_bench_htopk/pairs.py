@@ -12,7 +12,7 @@ from sae_bench_htopk.saes import CKA_SAMPLE, COMPARED, DELTA, EV
 
 TITLE = "Differences from the best at each k"
 NOTE = (
-    "Lead: by how much the best of all SAEs is better than the best of each other variant; none where another does better with fewer codes. It is taken at "
+    "Lead: by how much the best of all SAEs is better, also where one that has not so many codes to give does better. It is taken at "
     "L0 = k exactly, in log L0 between the nearest readings on both sides (~), also where a reading within 2% of k makes the headline, so the two may differ "
     "in the last digits, and a lead may vanish or turn. Without readings on both sides a number is as it was read; if the two L0s then differ by more than "
     "0.1%, they stand behind the lead, which "
@@ -42,7 +42,9 @@ def verdict(found: Lead) -> str:
 def table(board: Board, column: str) -> str:
     """At each budget the best SAE against the best of each other variant."""
     made = Table("k", "best", "ahead of", "lead", "95% over documents", "95% over seeds", "verdict")
-    for k, best in board.winners(column).items():
+    for k in board.ks:
+        if not (best := board.best(column, k)):
+            continue
         for variant in board.variants:
             other = board.best(column, k, board.of(variant))
             if other and variant != best.sae.variant:

@@ -36,6 +36,9 @@ COMPARED: Mapping[str, tuple[str, Better]] = {  # all of which the best SAE may 
     "absorption.absorption": ("absorbed", "lower"),
 }
 
+REBUILT = frozenset({EV, DELTA, SCORE, CKA_SAMPLE, "downstream_loss.kl", "representational_similarity.rsa", "representational_similarity.cka"})
+# how like x and its loss x_hat is, for which codes are spent: fewer of them are no reason to be better
+
 
 class Number(NamedTuple):
     """One number of one SAE, a mean over its seeds."""

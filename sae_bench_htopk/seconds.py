@@ -80,9 +80,10 @@ def at_once(record: Record, rival: Record) -> bool:
 
 
 def overlapping(records: Collection[Record]) -> bool:
-    """Whether that is so of any two; each is looked at once, by when it began."""
+    """Whether that is so of any two that were not interrupted; each is looked at once, by when it began."""
     latest: dict[Any, dict[Any, datetime]] = {}  # machine -> seed -> the latest end so far
-    timed = [(found, record) for record in records if (found := span(record)) is not None]
+    whole = [record for record in records if not record["provenance"].get("resumed")]  # of others nobody knows when they ran
+    timed = [(found, record) for record in whole if (found := span(record)) is not None]
     for (start, end), record in sorted(timed, key=lambda pair: pair[0]):
         ends, seed = latest.setdefault(record["provenance"].get("machine"), {}), record["sae"]["seed"]
         if any(start < other for rival, other in ends.items() if rival != seed):

@@ -54,10 +54,10 @@ def winners(board: Board, column: str) -> str:
     left = [f"{variant} at k = {words(ks)}" for variant in board.variants if (ks := [k for k in bests if k not in dict(board.envelope(variant, column))])]
     silent = f" Not compared, for want of readings at that L0: {'; '.join(left)}." if left else ""
     passed = [f"at k = {k} {board.label(sae)} has {brief(number)} at an L0 of {rounded(number.l0 or 0.0)}" for k, (sae, number) in board.passed(column).items()]
-    silent += f" Nobody is the best where another is better with fewer codes: {'; '.join(passed)}." if passed else ""
+    silent += f" Nobody is the best where one that has not so many codes to give is better: {'; '.join(passed)}." if passed else ""
     title, better = SHOWN[column]
     name = f"{column.partition('.')[0].replace('_', ' ')} ({title}, {better} is better)"
-    return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts)}.{silent}" if parts else ""
+    return f"**Best {name}** at equal measured L0, all {board.latents:,} latents: {'; '.join(parts) or 'nobody'}.{silent}" if parts or passed else ""
 
 
 def ahead(column: str, k: int, best: Best) -> str:

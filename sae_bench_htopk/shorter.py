@@ -42,7 +42,7 @@ def section(board: Board) -> list[str]:
         part
         for stage, some in found
         if some
-        for part in (METHOD.format(latents=board.latents), sentence(board, stage, some), turned(board, stage), table(board, stage, some))
+        for part in (METHOD.format(latents=together(board, stage)[0].latents), sentence(board, stage, some), turned(board, stage), table(board, stage, some))
     ]
 
 

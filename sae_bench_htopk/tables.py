@@ -26,7 +26,7 @@ def headline(board: Board, column: str) -> str:
     winners = {k: best.sae.variant for k, best in board.winners(column).items() if best.next}
     spent = costs.costs(board, column)
     for variant in sorted(board.variants, key=lambda variant: rank(heights[variant], column)):
-        cells = [cell(board, variant, column, k) for k in ks]
+        cells = [chosen(board, variant, column, k).shown(column, k) for k in ks]
         bold = [place + 2 for place, k in enumerate(ks) if winners.get(k) == variant]
         table.add(variant, trained(board.of(variant)), *cells, under(heights[variant]), *costs.cells(spent[variant], len(ks)), bold=bold)
     for sae in board.controls:
@@ -34,13 +34,12 @@ def headline(board: Board, column: str) -> str:
     return table.markdown()
 
 
-def cell(board: Board, variant: str, column: str, k: int) -> Number | Missing:
-    """The best of a variant's SAEs at k, or what is better with fewer codes, which is marked; as read where none has a number at k."""
+def chosen(board: Board, variant: str, column: str, k: int) -> Sae:
+    """The best of a variant's SAEs at k, or what passes it with fewer codes; else the one that was trained nearest to k."""
     saes = board.of(variant)
-    if (best := board.best(column, k, saes)) is None:
-        return nearest(saes, k).shown(column, k)
+    best = board.best(column, k, saes)
     passing = board.passing(column, k, best, saes)
-    return passing[1] if passing else best.number
+    return passing[0] if passing else best.sae if best else nearest(saes, k)
 
 
 def over(span: tuple[float, float] | None) -> str:
@@ -74,8 +73,7 @@ def every_measure(board: Board) -> str:
     table = Table("read at k", "SAE", "measured L0", *(title for title, _ in board.columns.values()), "95% over documents (EV)", "on the frontier (EV)")
     for k in board.ks:
         for variant in board.variants:
-            best = board.best(EV, k, board.of(variant))
-            sae = best.sae if best else nearest(board.of(variant), k)
+            sae = chosen(board, variant, EV, k)
             if isinstance(number := sae.read(EV, k), Number):
                 half = f"±{rounded(number.half, number.half)}" if number.half else ""
                 columns = (unmarked(sae.read(column, k)) for column in (L0, *board.columns))

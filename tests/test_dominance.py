@@ -16,7 +16,7 @@ def test_every_reading_is_on_the_frontier_or_says_who_passes_it() -> None:
         ("batchtopk", 4): "yes", ("topk", 4): "yes", ("topk", 8): "yes", ("batchtopk", 16): "yes",
         ("batchtopk", 8): "no: topk k=8 at L0 8.00", ("topk", 16): "no: batchtopk k=8 at L0 16.0",
     }  # fmt: skip
-    assert dominance.summary(found, saes.EV) == "4 of 6 readings are on the frontier: 2 of batchtopk and 2 of topk."
+    assert dominance.summary(found, saes.EV) == "4 of 6 different readings are on the frontier: 2 of batchtopk and 2 of topk."
 
 
 def test_lower_is_better_where_it_is() -> None:

@@ -74,12 +74,12 @@ def test_nobody_is_the_best_in_what_training_does_not_better() -> None:
     for row in (row for one in made for row in one["rows"]):
         row["values"]["latent_purity.judged"] = 0.25
     found = assemble(made)
-    assert [(column, best.variant, other.variant) for column, best, other in interpretable.bests(found, 32)] == [(AUC, "topk", "batchtopk")]
-    assert interpretable.hopeless(found, 32) == [INTRUDER, ABSORBED]
+    told = [(column, best.variant, other.variant, vain) for column, (best, other), vain in interpretable.bests(found, 32)]
+    assert told == [(AUC, "topk", "batchtopk", False), (INTRUDER, "topk", "batchtopk", True), (ABSORBED, "batchtopk", "topk", True)]
     said = most_interpretable(found)
-    assert "probing AUC **topk k=8** (by 0.080); " in said and "; in intruder nobody is better than the untrained SAE; in absorbed nobody" in said
+    assert "probing AUC **topk k=8** (by 0.080); " in said and "; in intruder and absorbed even the best is not clearly better than the untrained SAE." in said
     ahead = most_interpretable(assemble([*made[:2], with_scores(make("untrained", control=True), 0.75, 0.4)]))
-    assert "intruder **topk k=8** (by 0.20, 25% of its latents judged)" in ahead and "in intruder nobody" not in ahead
+    assert "intruder **topk k=8** (by 0.20, 25% of its latents judged)" in ahead and "in absorbed even the best" in ahead
 
 
 def test_a_labelled_text_has_a_column_and_a_table_of_its_own() -> None:

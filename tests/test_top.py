@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sae_bench_htopk import gaps, sentences
+from sae_bench_htopk import gaps, index, sentences
 from sae_bench_htopk.answer_best import by_size, by_sparsity
 from sae_bench_htopk.answer_budgets import away, one_for_all
 from sae_bench_htopk.answer_costs import how_sure, what_it_cost
@@ -65,13 +65,25 @@ def test_nobody_is_the_best_where_another_does_better_with_fewer_codes(tmp_path:
         made = [of("topk", 8, {8: 0.65, 16: 0.75, 32: 0.80}), rival, of("hierarchical_topk", 8, {8: 0.4, 16: 0.6, 32: 0.7})]
         board = assemble(made)
         assert list(board.winners(EV)) == [8, 16, 32][: 3 - passed] and [sae.variant for sae, _ in board.passed(EV).values()] == ["batchtopk"] * passed
-        assert by_sparsity(board, EV).endswith("Nobody at 32: with fewer codes batchtopk does better.") == passed
+        assert by_sparsity(board, EV).endswith(" Nobody at 32: batchtopk does better with 27.0 codes.") == passed
         assert ("at k = 32 batchtopk k=8 has 0.850 at an L0 of 27.0." in sentences.winners(board, EV)) == passed
         table = section(page_of(put(tmp_path / str(passed), made)), "Explained variance at each sparsity")
         (row,) = [line for line in table.splitlines() if line.startswith("| topk | 8 |")]
         assert ("**0.800**" in row) != passed and ("| 0.800 |" in row) == passed
         (row,) = [line for line in table.splitlines() if line.startswith("| batchtopk | 8 |")]
         assert f"| {most:.3f} (L0 27.0) |" in row
+
+
+def test_where_everyone_is_passed_the_page_and_the_index_say_so() -> None:
+    """At the only k the one SAE that reaches it has 0.8, and the other 0.85 with 27 codes; of probing, for which codes are not spent, it stays the best."""
+    short = of("batchtopk", 8, {32: 0.85}, at_32=27.0)
+    board = assemble([of("topk", 8, {32: 0.8}), short])
+    assert by_sparsity(board, EV).endswith(": nobody. Nobody at 32: batchtopk does better with 27.0 codes.")
+    assert "latents: nobody. Nobody is the best where" in sentences.winners(board, EV)
+    assert index.headline(board) == "nobody at 32, where batchtopk with fewer codes does better (0.850)"
+    probing = "sparse_probing.auc_1"
+    short["rows"][0]["values"][probing] = 0.99
+    assert board.winners(probing)[32].sae.variant == "topk" and not board.passed(probing)
 
 
 def test_the_cell_of_a_variant_is_its_best_with_at_most_k_codes(tmp_path: Path) -> None:
@@ -141,7 +153,7 @@ def test_one_seed_is_never_significant_and_controls_need_no_sentence() -> None:
 def test_what_it_cost_tells_seconds_where_they_can_be_compared() -> None:
     """Else FLOPs, with the reason; one variant's trainings cover all four k. Two seeds that end at one moment were trained at the same time."""
     told = "**What it cost** for each seed (cpu, 2 threads{}), for the k that each reaches (4 of 4): batchtopk 1 training, 7 s; topk 2, 40 s."
-    assert what_it_cost(assemble(the_suite())) == told.format(", other seeds being trained at the same time")
+    assert what_it_cost(assemble(the_suite())) == told.format(", some beside other seeds' training")
     in_turn = [one | {"provenance": one["provenance"] | {"when": f"2026-11-20T1{one['sae']['seed']}:00:00+00:00"}} for one in the_suite()]
     assert what_it_cost(assemble(in_turn)) == told.format("")
     apart = what_it_cost(assemble([*the_suite()[:4], *(timed("batchtopk", 32, seed, threads=4) for seed in (0, 1))]))
