@@ -11,7 +11,7 @@ def show(board: Board, picture: Picture | None) -> str:
         return ""
     kinds, outside = {point.kind for point in picture.points}, picture.outside()
     caption = [
-        "Thick: a variant, of its SAEs the readings that no other of them passes." if "envelope" in kinds else "",
+        "Thick: a variant, of its SAEs the readings that no other of them passes at the same L0." if "envelope" in kinds else "",
         "Thin: each of its SAEs, read at every k." if "sae" in kinds else "",
         "Dashed: SAEs trained anew at each size." if "oracle" in kinds else "",
         "Further dashes: SAEs of one variant, which share its colour." if shared(picture) else "",
